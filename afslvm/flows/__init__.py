@@ -1,0 +1,1 @@
+"""Linen conditioners: networks that produce the parameters of `transforms/`."""

@@ -1,0 +1,145 @@
+"""Networks from a window of past frames to the raw shift and log-scale of the next one.
+
+A conditioner has two halves, so that a frame is encoded once however many windows it lies in:
+`encode` maps frames one by one, `decode` maps the features of a window to two raw outputs.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from afslvm.networks import conv
+from afslvm.transforms import preprocessing
+from afslvm.types import Array, EventShape
+
+HEAD_INITIALIZATIONS = ('zeros', 'lecun', 'pytorch')
+
+
+def _head_init(name: str, fan_in: int) -> dict[str, Any]:
+  """Zero heads make a flow start as the identity; `pytorch` is what the paper's code does."""
+  if name == 'zeros':
+    return {'kernel_init': nn.initializers.zeros_init()}
+  return {'kernel_init': conv.kernel_init(name), 'bias_init': conv.bias_init(name, fan_in)}
+
+
+class ConvConditioner(nn.Module):
+  """The conditioner of AF paper Appendix B, for video.
+
+  Four 3 x 3 convolutions on each frame (weights shared over the window's slots), concatenation of
+  the window over channels, four more, and one convolution for each head.
+
+  Attributes:
+    event_shape: (H, W, C).
+    window: past frames seen.
+    channels: width of every hidden layer (paper: 64).
+    encoder_depth: convolutions per frame (paper: 4).
+    decoder_depth: convolutions after the concatenation (paper: 4).
+    normalization: one of `conv.NORMALIZATIONS` (paper: 'batch').
+    patch: frames are folded into patch x patch blocks first, to work at a lower resolution.
+    initialization: of the hidden layers, one of `conv.INITIALIZATIONS`.
+    head_initialization: one of `HEAD_INITIALIZATIONS`.
+    compute_dtype: of the hidden convolutions; heads and outputs are float32 always.
+  """
+
+  event_shape: EventShape
+  window: int = 3
+  channels: int = 64
+  encoder_depth: int = 4
+  decoder_depth: int = 4
+  normalization: str = 'batch'
+  patch: int = 1
+  initialization: str = 'lecun'
+  head_initialization: str = 'zeros'
+  compute_dtype: str = 'float32'
+
+  def setup(self):
+    block = {
+      'normalization': self.normalization,
+      'initialization': self.initialization,
+      'dtype': jnp.dtype(self.compute_dtype),
+    }
+    self.encoder = [conv.ConvBlock(self.channels, **block) for _ in range(self.encoder_depth)]
+    self.decoder = [conv.ConvBlock(self.channels, **block) for _ in range(self.decoder_depth)]
+    outputs = self.patch**2 * self.event_shape[-1]
+    fan_in = 9 * (self.channels if self.decoder_depth else self.window * self.feature_shape[-1])
+    init = _head_init(self.head_initialization, fan_in)
+    self.shift_head = nn.Conv(outputs, (3, 3), **init)
+    self.log_scale_head = nn.Conv(outputs, (3, 3), **init)
+
+  @property
+  def feature_shape(self) -> EventShape:
+    """The shape of one encoded frame."""
+    height, width, channels = self.event_shape
+    hidden = self.channels if self.encoder_depth else self.patch**2 * channels
+    return (height // self.patch, width // self.patch, hidden)
+
+  def encode(self, x: Array, mask: Array | None = None) -> Array:
+    """Frames [N, H, W, C] -> features [N, *feature_shape]."""
+    h = preprocessing.space_to_depth(x, self.patch)
+    for block in self.encoder:
+      h = block(h, mask)
+    return h
+
+  def decode(self, features: Array, mask: Array | None = None) -> tuple[Array, Array]:
+    """Features of windows, oldest slot first, [N, window, *feature_shape] -> two [N, H, W, C]."""
+    h = jnp.concatenate([features[:, k] for k in range(self.window)], axis=-1)
+    for block in self.decoder:
+      h = block(h, mask)
+    h = h.astype(jnp.float32)
+    shift, log_scale = self.shift_head(h), self.log_scale_head(h)
+    return (
+      preprocessing.depth_to_space(shift, self.patch),
+      preprocessing.depth_to_space(log_scale, self.patch),
+    )
+
+
+class DenseConditioner(nn.Module):
+  """A multilayer perceptron on the window, for vector data; linear when `depth` is 0.
+
+  Attributes:
+    event_shape: (D,).
+    window: past steps seen.
+    features: width of the hidden layers.
+    depth: hidden layers.
+    constant_scale: the log-scale is one learned number per dimension, not a function of the past.
+    head_initialization: one of `HEAD_INITIALIZATIONS`.
+  """
+
+  event_shape: EventShape
+  window: int = 3
+  features: int = 64
+  depth: int = 2
+  constant_scale: bool = False
+  head_initialization: str = 'zeros'
+
+  def setup(self):
+    (size,) = self.event_shape
+    self.hidden = [nn.Dense(self.features) for _ in range(self.depth)]
+    init = _head_init(self.head_initialization, self.features if self.depth else size * self.window)
+    self.shift_head = nn.Dense(size, **init)
+    if self.constant_scale:
+      self.log_scale = self.param('log_scale', nn.initializers.zeros_init(), (size,))
+    else:
+      self.log_scale_head = nn.Dense(size, **init)
+
+  @property
+  def feature_shape(self) -> EventShape:
+    """Frames enter the window as they are."""
+    return self.event_shape
+
+  def encode(self, x: Array, mask: Array | None = None) -> Array:
+    """[N, D] unchanged."""
+    del mask
+    return x
+
+  def decode(self, features: Array, mask: Array | None = None) -> tuple[Array, Array]:
+    """Windows, oldest slot first, [N, window, D] -> two [N, D]."""
+    del mask
+    h = features.reshape(features.shape[0], -1)
+    for layer in self.hidden:
+      h = nn.relu(layer(h))
+    shift = self.shift_head(h)
+    if self.constant_scale:
+      return shift, jnp.broadcast_to(self.log_scale, shift.shape)
+    return shift, self.log_scale_head(h)

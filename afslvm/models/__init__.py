@@ -1,0 +1,1 @@
+"""Sequence models: one file, one graphical model; `base.py` is the contract they all keep."""

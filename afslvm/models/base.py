@@ -1,0 +1,187 @@
+"""The contract of every sequence model, and what follows from it once for all of them.
+
+A model states how one step is scored (`step`) and how one is drawn (`predict`). Scoring whole
+sequences, masks, and generation from a context are derived here. Models whose steps don't depend on
+each other through a recurrence override `sequence_terms` with a parallel computation; a property
+test says that it equals the steps.
+
+Random numbers inside a model come from the `sample` stream. BatchNorm is in training mode exactly
+when the `batch_stats` collection is mutable.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax import struct
+
+from afslvm.types import Array, EventShape, PyTree
+
+
+class StepTerms(struct.PyTreeNode):
+  """The terms of the per-step bound, AF paper Eq. 20; each [B, T] (or [B]), nats, event-summed."""
+
+  log_likelihood: Array  # log p(y_t | ...), of the base model on the transformed value
+  kl: Array  # log q(z_t | ...) - log p(z_t | ...), zero without latent variables
+  log_det: Array  # log |det dx_t / dy_t|, summed over flows
+  scored: Array  # bool: steps that count
+
+  @property
+  def elbo(self) -> Array:
+    """log_likelihood - kl - log_det: the exact log-density where there are no latent variables."""
+    return self.log_likelihood - self.kl - self.log_det
+
+  def masked(self, mask: Array) -> 'StepTerms':
+    """Zeros every term where `mask` or `scored` is False."""
+    scored = self.scored & mask
+
+    def keep(term):
+      return jnp.where(scored, term, 0.0)
+
+    return StepTerms(keep(self.log_likelihood), keep(self.kl), keep(self.log_det), scored)
+
+  def padded_front(self, steps: int) -> 'StepTerms':
+    """Adds `steps` unscored steps of zeros before the first."""
+    pad = [(0, 0), (steps, 0)]
+    return StepTerms(
+      jnp.pad(self.log_likelihood, pad),
+      jnp.pad(self.kl, pad),
+      jnp.pad(self.log_det, pad),
+      jnp.pad(self.scored, pad),
+    )
+
+
+class SequenceModel(nn.Module):
+  """A distribution over sequences x [B, T, *event].
+
+  A leaf writes `initial_state`, `step` and `predict`; `sequence_terms` where it can be parallel.
+
+  Attributes:
+    event_shape: the shape of one step, (H, W, C) or (D,).
+  """
+
+  event_shape: EventShape
+
+  @property
+  def num_context(self) -> int:
+    """Steps before the first one whose every flow sees a full window; the paper scores after it."""
+    return 0
+
+  @property
+  def min_context(self) -> int:
+    """The shortest context that `generate` can continue."""
+    return 0
+
+  @property
+  def bound(self) -> str:
+    """What a sum of `StepTerms.elbo` is: 'exact' or 'elbo'."""
+    return 'exact'
+
+  def initial_state(self, batch_size: int) -> PyTree:
+    """The state before the first step, every array with a leading [B]."""
+    raise NotImplementedError
+
+  def step(self, state: PyTree, x_t: Array) -> tuple[PyTree, StepTerms]:
+    """Scores x_t [B, *event] given the state, and returns the state after it; terms are [B]."""
+    raise NotImplementedError
+
+  def predict(self, state: PyTree, temperature: float | Array = 1.0) -> tuple[PyTree, Array]:
+    """Draws x_t [B, *event] given the state; `temperature` scales all standard deviations."""
+    raise NotImplementedError
+
+  def sequence_terms(self, x: Array, mask: Array) -> StepTerms:
+    """Terms [B, T] of x [B, T, *event]; by default a scan of `step`. `mask` is bool [B, T]."""
+    del mask
+    state = self.initial_state(x.shape[0])
+    if self.is_initializing():
+      # Variables can't be created inside a scan: one plain step creates them.
+      terms = self.step(state, x[:, 0])[1]
+      return _tile(terms, x.shape[1])
+    return self._scan(_step, state, x)[1]
+
+  def __call__(self, x: Array, mask: Array | None = None) -> StepTerms:
+    """Scores sequences.
+
+    Args:
+      x: [B, T, *event], dequantised.
+      mask: bool [B, T], False at padding, which must be at the end; its values are ignored.
+
+    Returns:
+      Terms [B, T], zero and not `scored` at padding and at steps the model only conditions on.
+
+    Raises:
+      ValueError: the event shape is another, or no step could be scored.
+    """
+    if x.shape[2:] != tuple(self.event_shape):
+      raise ValueError(f'observations have shape {x.shape[2:]}, the model expects {self.event_shape}')
+    mask = jnp.ones(x.shape[:2], bool) if mask is None else mask
+    # Padding is replaced before any arithmetic, so that not even a NaN there reaches a gradient.
+    x = jnp.where(mask.reshape(mask.shape + (1,) * len(self.event_shape)), x, 0.0)
+    return self.sequence_terms(x, mask).masked(mask)
+
+  def initialize(self, x: Array) -> StepTerms:
+    """Creates all variables from one batch [B, T, *event], with data-dependent initialisation."""
+    return self(x)
+
+  def generate(
+    self, context: Array, num_steps: int, temperature: float | Array = 1.0, parallel: bool = False
+  ) -> Array:
+    """Continues sequences.
+
+    Args:
+      context: [B, C, *event] with C >= `min_context`.
+      num_steps: steps to draw.
+      temperature: scales all standard deviations; 0 gives the mean path.
+      parallel: draws flows by fixed-point iteration over the whole sequence instead of step by
+        step. The result is the same; whether it is faster depends on the machine.
+
+    Returns:
+      The continuation, [B, num_steps, *event].
+
+    Raises:
+      ValueError: the context is shorter than `min_context`.
+    """
+    if context.shape[1] < self.min_context:
+      raise ValueError(
+        f'a context of {context.shape[1]} steps is too short: this model needs {self.min_context}'
+      )
+    if parallel:
+      return self.continue_in_parallel(context, num_steps, temperature)
+    state = self.initial_state(context.shape[0])
+    if context.shape[1]:
+      state, _ = self._scan(_step, state, context)
+    times = jnp.zeros((context.shape[0], num_steps))
+    return self._scan(lambda model, carry, _: model.predict(carry, temperature), state, times)[1]
+
+  def continue_in_parallel(
+    self, context: Array, num_steps: int, temperature: float | Array
+  ) -> Array:
+    """`generate` without a loop over time, where the model has such a form."""
+    return self.generate(context, num_steps, temperature)
+
+  def _scan(self, function: Any, state: PyTree, inputs: Array) -> tuple[PyTree, PyTree]:
+    """Applies `function(model, state, input_t)` over axis 1 of `inputs` [B, T, ...]."""
+    training = self.is_mutable_collection('batch_stats')
+    scan = nn.scan(
+      function,
+      variable_broadcast='params' if training else ('params', 'batch_stats'),
+      variable_carry='batch_stats' if training else False,
+      variable_axes={'visuals': 1},
+      split_rngs={'params': False, 'sample': True},
+      in_axes=1,
+      out_axes=1,
+    )
+    return scan(self, state, inputs)
+
+
+def _step(model: SequenceModel, state: PyTree, x_t: Array) -> tuple[PyTree, StepTerms]:
+  return model.step(state, x_t)
+
+
+def _tile(terms: StepTerms, steps: int) -> StepTerms:
+  return StepTerms(
+    *(
+      jnp.broadcast_to(term[:, None], (term.shape[0], steps))
+      for term in (terms.log_likelihood, terms.kl, terms.log_det, terms.scored)
+    )
+  )

@@ -1,0 +1,44 @@
+"""The base of standalone flows: independent N(0, I) at every step (AF paper Section 2.3)."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from afslvm.models.base import SequenceModel, StepTerms
+from afslvm.types import Array
+
+
+class StandardNormal(SequenceModel):
+  """y_t ~ N(0, I), without parameters and without memory."""
+
+  def initial_state(self, batch_size: int) -> Array:
+    """Nothing is remembered: [B, 0], which only carries the batch size."""
+    return jnp.zeros((batch_size, 0))
+
+  def step(self, state: Array, x_t: Array) -> tuple[Array, StepTerms]:
+    """log N(x_t; 0, I)."""
+    return state, self._terms(x_t)
+
+  def predict(self, state: Array, temperature: float | Array = 1.0) -> tuple[Array, Array]:
+    """x_t = temperature * noise."""
+    shape = (state.shape[0], *self.event_shape)
+    return state, temperature * jax.random.normal(self.make_rng('sample'), shape)
+
+  def sequence_terms(self, x: Array, mask: Array) -> StepTerms:
+    """All steps at once."""
+    del mask
+    return self._terms(x)
+
+  def continue_in_parallel(
+    self, context: Array, num_steps: int, temperature: float | Array
+  ) -> Array:
+    """All steps are drawn at once."""
+    shape = (context.shape[0], num_steps, *self.event_shape)
+    return temperature * jax.random.normal(self.make_rng('sample'), shape)
+
+  def _terms(self, x: Array) -> StepTerms:
+    event = tuple(range(-len(self.event_shape), 0))
+    log_prob = -0.5 * jnp.sum(jnp.square(x) + math.log(2 * math.pi), axis=event)
+    zeros = jnp.zeros_like(log_prob)
+    return StepTerms(log_prob, zeros, zeros, jnp.ones(log_prob.shape, bool))

@@ -1,0 +1,75 @@
+"""Convolution blocks on frames [N, H, W, C], and the initialisations a config can choose."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from afslvm.types import Array
+
+NORMALIZATIONS = ('batch', 'group', 'none')
+INITIALIZATIONS = ('lecun', 'pytorch')
+
+
+def kernel_init(name: str) -> nn.initializers.Initializer:
+  """`lecun` is Linen's default; `pytorch` is U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the paper's."""
+  if name == 'pytorch':
+    return nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+  return nn.initializers.lecun_normal()
+
+
+def bias_init(name: str, fan_in: int) -> nn.initializers.Initializer:
+  """Zeros, or PyTorch's U(-1/sqrt(fan_in), 1/sqrt(fan_in)), which depends on the layer's fan-in."""
+  if name == 'pytorch':
+    bound = fan_in**-0.5
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+      key, shape, dtype, minval=-bound, maxval=bound
+    )
+  return nn.initializers.zeros_init()
+
+
+class Normalization(nn.Module):
+  """Batch, group or no normalisation, over the channels of [N, ..., C].
+
+  Batch statistics are used, and the running ones updated, exactly when the `batch_stats` collection
+  is mutable, which is how training is told from evaluation everywhere in this library. Inside a
+  `jit` over a mesh the statistics are those of the global batch.
+  """
+
+  kind: str = 'batch'
+
+  @nn.compact
+  def __call__(self, x: Array, mask: Array | None = None) -> Array:
+    """Normalises `x`; entries where `mask` [N] is False don't enter the batch statistics."""
+    if self.kind == 'batch':
+      if mask is not None:
+        mask = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
+      average = not self.is_mutable_collection('batch_stats')
+      # Momentum and epsilon are those of the papers' PyTorch code.
+      return nn.BatchNorm(average, momentum=0.9, epsilon=1e-5, name='norm')(x, mask=mask)
+    if self.kind == 'group':
+      return nn.GroupNorm(num_groups=None, group_size=min(8, x.shape[-1]), name='norm')(x)
+    return x
+
+
+class ConvBlock(nn.Module):
+  """3 x 3 convolution with bias -> normalisation -> ReLU, on [N, H, W, C] (AF paper Appendix B)."""
+
+  features: int
+  normalization: str = 'batch'
+  initialization: str = 'lecun'
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array, mask: Array | None = None) -> Array:
+    """Returns [N, H, W, features]; `mask` [N] marks the frames that count in batch statistics."""
+    x = nn.Conv(
+      self.features,
+      (3, 3),
+      kernel_init=kernel_init(self.initialization),
+      bias_init=bias_init(self.initialization, 9 * x.shape[-1]),
+      dtype=self.dtype,
+      name='conv',
+    )(x)
+    return nn.relu(Normalization(self.normalization, name='normalization')(x, mask))

@@ -1,0 +1,49 @@
+"""From stored values to what a density models: dequantisation on the device, from uint8.
+
+`gauss256` is the AF paper's convention (its code: x / 255 + N(0, 1/256^2)); `uniform` makes the
+density a lower bound on the 8-bit probability (Theis et al. 2016); `none` leaves continuous data.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from afslvm.types import Array
+
+DEQUANTISATIONS = ('gauss256', 'uniform', 'none')
+
+
+def dequantise(key: Array, x: Array, kind: str) -> jax.Array:
+  """Float32 values with the noise of `kind`, the shape of `x`.
+
+  Args:
+    key: a PRNG key; unused by `none`.
+    x: 8-bit values in 0..255 for `gauss256` and `uniform`; continuous values for `none`.
+    kind: one of `DEQUANTISATIONS`.
+
+  Raises:
+    ValueError: `kind` is unknown.
+  """
+  values = jnp.asarray(x, jnp.float32)
+  if kind == 'gauss256':
+    return values / 255.0 + jax.random.normal(key, values.shape, jnp.float32) / 256.0
+  if kind == 'uniform':
+    return (values + jax.random.uniform(key, values.shape, jnp.float32)) / 256.0
+  if kind == 'none':
+    return values
+  raise ValueError(f'dequantisation {kind!r} is none of {", ".join(DEQUANTISATIONS)}')
+
+
+def space_to_depth(x: Array, patch: int) -> Array:
+  """[..., H, W, C] -> [..., H/p, W/p, p*p*C]: each p x p patch becomes channels."""
+  *lead, h, w, c = x.shape
+  x = x.reshape(*lead, h // patch, patch, w // patch, patch, c)
+  x = jnp.moveaxis(x, -4, -3)
+  return x.reshape(*lead, h // patch, w // patch, patch * patch * c)
+
+
+def depth_to_space(x: Array, patch: int) -> Array:
+  """The inverse of `space_to_depth`."""
+  *lead, h, w, c = x.shape
+  x = x.reshape(*lead, h, w, patch, patch, c // (patch * patch))
+  x = jnp.moveaxis(x, -3, -4)
+  return x.reshape(*lead, h * patch, w * patch, c // (patch * patch))
