@@ -4,7 +4,7 @@ A conditioner has two halves, so that a frame is encoded once however many windo
 `encode` maps frames one by one, `decode` maps the features of a window to two raw outputs.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -52,6 +52,20 @@ class ConvConditioner(nn.Module):
   initialization: str = 'lecun'
   head_initialization: str = 'zeros'
   compute_dtype: str = 'float32'
+
+  choices: ClassVar = {
+    'normalization': conv.NORMALIZATIONS,
+    'initialization': conv.INITIALIZATIONS,
+    'head_initialization': HEAD_INITIALIZATIONS,
+    'compute_dtype': ('float32', 'bfloat16'),
+  }
+  limits: ClassVar = {
+    'window': (1, None),
+    'channels': (1, None),
+    'encoder_depth': (0, None),
+    'decoder_depth': (0, None),
+    'patch': (1, None),
+  }
 
   def setup(self):
     block = {
@@ -112,6 +126,9 @@ class DenseConditioner(nn.Module):
   depth: int = 2
   constant_scale: bool = False
   head_initialization: str = 'zeros'
+
+  choices: ClassVar = {'head_initialization': HEAD_INITIALIZATIONS}
+  limits: ClassVar = {'window': (1, None), 'features': (1, None), 'depth': (0, None)}
 
   def setup(self):
     (size,) = self.event_shape

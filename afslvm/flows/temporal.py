@@ -4,6 +4,8 @@ shift_t and log_scale_t are functions of the `window` previous steps. All steps 
 computed at once from features that were encoded once.
 """
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -39,6 +41,13 @@ class AutoregressiveAffine(nn.Module):
   log_scale_bound: str = 'smooth'
   log_scale_low: float = -7.0
   log_scale_high: float = 2.0
+
+  choices: ClassVar = {
+    'boundary': BOUNDARIES,
+    'shift_activation': SHIFT_ACTIVATIONS,
+    'log_scale_bound': LOG_SCALE_BOUNDS,
+  }
+  limits: ClassVar = {'log_scale_low': (None, -0.01), 'log_scale_high': (0.01, None)}
 
   def setup(self):
     if self.boundary == 'learned':

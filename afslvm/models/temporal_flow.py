@@ -66,7 +66,7 @@ class TemporalFlow(SequenceModel):
     shift, log_scale = self.flow.sequence_parameters(x, mask)
     skipped = x.shape[1] - shift.shape[1]
     y, log_det = affine.inverse(x[:, skipped:], shift, log_scale, len(self.event_shape))
-    self._show(x[:, skipped:], shift, log_scale, y)
+    self._show(shift, log_scale, y)
     terms = self.base.sequence_terms(y, mask[:, skipped:])
     return terms.replace(log_det=terms.log_det - log_det).padded_front(skipped)
 
@@ -77,14 +77,14 @@ class TemporalFlow(SequenceModel):
       x[:, x.shape[1] - shift.shape[1] :], shift, log_scale, len(self.event_shape)
     )[0]
 
-  def _show(self, x: Array, shift: Array, log_scale: Array, y: Array):
+  def _show(self, shift: Array, log_scale: Array, y: Array):
     """The rows of AF paper Fig. 4; costs nothing unless `visuals` is requested.
 
     Sequences in `visuals` end at the last step of the data, so they are aligned at their end.
     """
     if not self.is_mutable_collection('visuals') or self.is_initializing():
       return
-    for name, value in (('x', x), ('shift', shift), ('scale', jnp.exp(log_scale)), ('y', y)):
+    for name, value in (('shift', shift), ('scale', jnp.exp(log_scale)), ('y', y)):
       self.sow('visuals', name, value)
 
   # ---- step by step -----------------------------------------------------------------------------

@@ -4,6 +4,8 @@
 density a lower bound on the 8-bit probability (Theis et al. 2016); `none` leaves continuous data.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -47,3 +49,8 @@ def depth_to_space(x: Array, patch: int) -> Array:
   x = x.reshape(*lead, h, w, patch, patch, c // (patch * patch))
   x = jnp.moveaxis(x, -3, -4)
   return x.reshape(*lead, h * patch, w * patch, c // (patch * patch))
+
+
+def log_levels(kind: str) -> float:
+  """Nats per dimension from a density on [0, 1] to 256 levels; zero for continuous data."""
+  return 0.0 if kind == 'none' else math.log(256.0)

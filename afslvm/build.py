@@ -1,0 +1,241 @@
+"""From a config to objects: the only place where names become classes.
+
+A config section names its class and gives keyword arguments: {name: 'temporal_flow', ...}. Keys and
+values are checked against the class's fields before anything compiles; an unknown one is an error
+that names the nearest valid one.
+"""
+
+import dataclasses
+import importlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from afslvm.errors import ConfigError, nearest
+from afslvm.flows import conditioners, temporal
+from afslvm.models.base import SequenceModel
+from afslvm.models.standard_normal import StandardNormal
+from afslvm.models.temporal_flow import TemporalFlow
+from afslvm.training.settings import OptimizerSettings, TrainSettings
+from afslvm.types import EventShape
+
+SECTIONS = ('seed', 'data', 'model', 'optimizer', 'train')
+DATA_KEYS = ('name', 'data_dir', 'source', 'length', 'dequantisation')
+MODELS = {'standard_normal': StandardNormal, 'temporal_flow': TemporalFlow}
+CONDITIONERS = {
+  'conv': conditioners.ConvConditioner,
+  'dense': conditioners.DenseConditioner,
+}
+# 'module:Class', imported when asked for: TFDS takes half a second.
+DATASETS = {
+  'moving_digits': 'afslvm.data.moving_digits:MovingDigits',
+  'moving_mnist': 'afslvm.data.moving_mnist:MovingMnist',
+  'stochastic_moving_mnist': 'afslvm.data.moving_mnist:StochasticMovingMnist',
+  'particle': 'afslvm.data.particle:Particle',
+}
+
+
+def lookup(table: dict[str, Any], name: Any, place: str) -> Any:
+  """The entry called `name`.
+
+  Raises:
+    ConfigError: there is none; the message names the nearest.
+  """
+  if name not in table:
+    hint = nearest(str(name), table) or f'; it is one of {", ".join(sorted(table))}'
+    raise ConfigError(f'{place}={name!r} is unknown{hint}')
+  return table[name]
+
+
+def dataset_class(name: str) -> type:
+  """The TFDS builder class of a data set."""
+  module, attribute = lookup(DATASETS, name, 'data.name').split(':')
+  return getattr(importlib.import_module(module), attribute)
+
+
+# ---- checking one section against the fields of its class ----------------------------------------
+
+
+def construct(cls: type, spec: dict[str, Any], place: str, **given: Any) -> Any:
+  """`cls(**spec, **given)` for a dataclass or Linen module, with every key and value checked.
+
+  Args:
+    cls: may have class variables `choices` {field: allowed values} and `limits` {field: (low,
+      high)}, both ends allowed, None for no limit.
+    spec: keyword arguments from a config.
+    place: the section's name in messages.
+    **given: arguments that don't come from the config.
+
+  Raises:
+    ConfigError: an unknown key, a value of another type, or one out of range.
+  """
+  fields = {f.name: f for f in dataclasses.fields(cls) if f.name not in ('parent', 'name')}
+  for key in fields.keys() & given.keys():
+    del fields[key]
+  check_keys(spec, fields, place)
+  values = {
+    key: _checked(value, key, fields[key], cls, f'{place}.{key}') for key, value in spec.items()
+  }
+  return cls(**values, **given)
+
+
+def check_keys(spec: dict[str, Any], valid: Any, place: str):
+  """Raises ConfigError for the first key of `spec` that isn't valid."""
+  for key in spec:
+    if key not in valid:
+      hint = nearest(key, valid) or f'; valid: {", ".join(sorted(valid))}'
+      raise ConfigError(f'{place}.{key} is not a key of this config{hint}')
+
+
+def _checked(value: Any, key: str, field: dataclasses.Field, cls: type, place: str) -> Any:
+  kind = field.type if isinstance(field.type, type) else None
+  if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    value = float(value)
+  if kind in (int, float, str, bool) and type(value) is not kind:
+    raise ConfigError(f'{place}={value!r} must be of type {kind.__name__}')
+  choices = getattr(cls, 'choices', {}).get(key)
+  if choices and value not in choices:
+    hint = nearest(str(value), choices) or f'; it is one of {", ".join(choices)}'
+    raise ConfigError(f'{place}={value!r} is unknown{hint}')
+  low, high = getattr(cls, 'limits', {}).get(key, (None, None))
+  if (low is not None and value < low) or (high is not None and value > high):
+    above = f'at least {low}' if low is not None else ''
+    below = f'at most {high}' if high is not None else ''
+    raise ConfigError(f'{place}={value!r} must be {" and ".join(filter(None, (above, below)))}')
+  return value
+
+
+# ---- models --------------------------------------------------------------------------------------
+
+
+def model(spec: dict[str, Any], event_shape: EventShape, place: str = 'model') -> SequenceModel:
+  """A sequence model on observations of `event_shape`, its base models and conditioners included."""
+  spec = dict(spec)
+  cls = lookup(MODELS, spec.pop('name', None), f'{place}.name')
+  if cls is TemporalFlow:
+    return _temporal_flow(spec, event_shape, place)
+  return construct(cls, spec, place, event_shape=event_shape)
+
+
+def _temporal_flow(spec: dict[str, Any], event_shape: EventShape, place: str) -> TemporalFlow:
+  """`base` and `conditioner` are sections; every other key belongs to the transform."""
+  for section in ('base', 'conditioner'):
+    if section not in spec:
+      raise ConfigError(f'{place}.{section} is missing')
+  base = model(dict(spec.pop('base')), event_shape, f'{place}.base')
+  network = dict(spec.pop('conditioner'))
+  where = f'{place}.conditioner'
+  network_cls = lookup(CONDITIONERS, network.pop('name', None), f'{where}.name')
+  expected = 3 if network_cls is conditioners.ConvConditioner else 1
+  if len(event_shape) != expected:
+    raise ConfigError(
+      f'{where}.name: this network takes observations with {expected} axes, the data have shape '
+      f'{event_shape}; use {"conv" if len(event_shape) == 3 else "dense"}'
+    )
+  conditioner = construct(network_cls, network, where, event_shape=event_shape)
+  patch = getattr(conditioner, 'patch', 1)
+  if any(size % patch for size in event_shape[:2]) and patch > 1:
+    raise ConfigError(f'{where}.patch={patch} does not divide frames of {event_shape[:2]}')
+  flow = construct(temporal.AutoregressiveAffine, spec, place, conditioner=conditioner)
+  return TemporalFlow(event_shape=event_shape, base=base, flow=flow)
+
+
+# ---- data ----------------------------------------------------------------------------------------
+
+
+def dataset(data: dict[str, Any]) -> Any:
+  """The TFDS builder of a `data` section; nothing is read or written yet."""
+  options = {key: value for key, value in data.items() if key not in DATA_KEYS}
+  cls = dataset_class(data.get('name'))
+  return cls(data_dir=data.get('data_dir') or None, source=data.get('source') or None, **options)
+
+
+def check_data(data: dict[str, Any], builder: Any, sequence_model: SequenceModel):
+  """Raises ConfigError for a `data` section that contradicts the builder or the model."""
+  kinds = ('none',) if builder.data_space == 'continuous' else ('gauss256', 'uniform')
+  kind = data.get('dequantisation')
+  if kind not in kinds:
+    hint = nearest(str(kind), kinds) or f'; {builder.data_space} data take {" or ".join(kinds)}'
+    raise ConfigError(f'data.dequantisation={kind!r} does not fit{hint}')
+  length = data.get('length')
+  if type(length) is not int or not 1 <= length <= builder.num_frames:
+    raise ConfigError(f'data.length={length!r} must be in 1..{builder.num_frames} (frames a sequence has)')
+  if length <= sequence_model.num_context:
+    raise ConfigError(
+      f'data.length={length} leaves nothing to score after the flows\' '
+      f'{sequence_model.num_context} context steps; use {sequence_model.num_context + 1} or more'
+    )
+
+
+# ---- whole experiments ---------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+  """Everything a config describes, checked, with no data touched."""
+
+  seed: int
+  data: dict[str, Any]
+  dataset: Any
+  model: SequenceModel
+  optimizer: OptimizerSettings
+  train: TrainSettings
+  config: dict[str, Any]
+
+
+def parts(config: ConfigDict) -> Parts:
+  """Checks a whole config and builds what needs no data.
+
+  Raises:
+    ConfigError: anything in the config that can't be used.
+  """
+  plain = config.to_dict()
+  check_keys(plain, SECTIONS, 'config')
+  for section in SECTIONS:
+    if section not in plain:
+      raise ConfigError(f'config.{section} is missing')
+  seed, data = plain['seed'], plain['data']
+  if type(seed) is not int or not 0 <= seed < 2**31:
+    raise ConfigError(f'config.seed={seed!r} must be an integer in 0..{2**31 - 1}')
+  train = construct(TrainSettings, plain['train'], 'train')
+  optimizer = construct(OptimizerSettings, plain['optimizer'], 'optimizer')
+  builder = dataset(data)
+  sequence_model = model(plain['model'], builder.event_shape)
+  check_data(data, builder, sequence_model)
+  return Parts(seed, data, builder, sequence_model, optimizer, train, plain)
+
+
+def experiment(config_parts: Parts):
+  """An `Experiment` on the prepared data.
+
+  Raises:
+    DataError: the data are missing or damaged.
+  """
+  import jax
+
+  from afslvm.data import pipeline, prepare
+  from afslvm.training.experiment import Experiment
+
+  data, builder = config_parts.data, config_parts.dataset
+  shard = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
+  source = {split: prepare.open_split(builder, split) for split in ('train', 'validation')}
+  return Experiment(
+    model=config_parts.model,
+    dequantisation=data['dequantisation'],
+    length=data['length'],
+    seed=config_parts.seed,
+    train=config_parts.train,
+    optimizer=config_parts.optimizer,
+    training_batches=lambda batch_size: pipeline.training_batches(
+      source['train'],
+      batch_size=batch_size,
+      length=data['length'],
+      seed=config_parts.seed,
+      **shard,
+    ),
+    validation_batches=lambda batch_size: pipeline.evaluation_batches(
+      source['validation'], batch_size=batch_size, length=data['length'], **shard
+    ),
+    fingerprint=prepare.fingerprint(builder),
+    config=config_parts.config,
+  )

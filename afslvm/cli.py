@@ -1,0 +1,152 @@
+"""The frame of every binary in `launch/`: flags, log lines, and errors in one line.
+
+A mistake in a flag or a config override is found before jax is imported. Exit codes are those of
+`afslvm.errors`; absl's own usage errors are 2 here as well.
+"""
+
+import importlib.util
+import logging
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import ConfigDict, config_flags
+
+from afslvm.errors import AfslvmError, ConfigError, nearest
+
+FLAGS = flags.FLAGS
+
+# Configs import one another as `configs.…`, which lies beside the package in a source tree.
+_SOURCE_TREE = pathlib.Path(__file__).resolve().parents[1]
+if (_SOURCE_TREE / 'configs').is_dir() and str(_SOURCE_TREE) not in sys.path:
+  sys.path.insert(0, str(_SOURCE_TREE))
+
+
+def define_config(required: bool = True):
+  """Adds --config=FILE.py[:ARGUMENT], whose values --config.a.b=... override."""
+  config_flags.DEFINE_config_file(
+    'config', None, 'Path of a config file, with an optional argument after a colon.'
+  )
+  if required:
+    flags.mark_flag_as_required('config')
+
+
+def run(main: Callable[[list[str]], int | None]):
+  """Runs an absl main; prints an expected error as one line and exits with its code."""
+
+  def guarded(argv: list[str]) -> int:
+    _configure_logging()
+    if len(argv) > 1 and not getattr(main, 'takes_arguments', False):
+      return _fail(ConfigError(f'{argv[1]!r} is not a flag; see --help'))
+    try:
+      return main(argv) or 0
+    except AfslvmError as error:
+      return _fail(error)
+    except KeyboardInterrupt:
+      return 130
+    except BrokenPipeError:
+      # The reader of our output has gone; give the interpreter nothing to complain about at exit.
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      return 0
+
+  app.run(guarded, flags_parser=_parse)
+
+
+def takes_arguments(main: Callable) -> Callable:
+  """Marks a main that wants positional arguments."""
+  main.takes_arguments = True  # type: ignore[attr-defined]
+  return main
+
+
+def _fail(error: AfslvmError) -> int:
+  message = ' '.join(str(error).split())
+  print(f'error: {message}', file=sys.stderr)
+  return error.exit_code
+
+
+def _configure_logging():
+  absl_logging.set_verbosity(absl_logging.ERROR)
+  log = logging.getLogger('afslvm')
+  log.handlers = [logging.StreamHandler(sys.stderr)]
+  log.handlers[0].setFormatter(logging.Formatter('%(message)s'))
+  log.setLevel(logging.INFO)
+  log.propagate = False
+
+
+# ---- flags ---------------------------------------------------------------------------------------
+
+
+def _parse(argv: list[str]) -> list[str]:
+  """Parses flags; every mistake ends here, with exit code 2 and one line."""
+  try:
+    _check_overrides(argv)
+    return FLAGS(argv)
+  except AfslvmError as error:
+    sys.exit(_fail(error))
+  except flags.UnrecognizedFlagError as error:
+    hint = nearest(error.flagname, _flag_names())
+    sys.exit(_fail(ConfigError(f'--{error.flagname} is not a flag{hint}; see --help')))
+  except Exception as error:  # ml_collections raises many kinds for a value of the wrong type.
+    sys.exit(_fail(ConfigError(str(error).splitlines()[0] if str(error) else repr(error))))
+
+
+def _flag_names() -> list[str]:
+  return [name for name in FLAGS if not name.startswith('config.')]
+
+
+def _check_overrides(argv: list[str]):
+  """Finds a missing config file or an unknown override before absl does, to name the nearest."""
+  if 'config' not in FLAGS:
+    return
+  values = dict(_split(argument) for argument in argv[1:] if argument.startswith('--config'))
+  path = values.pop('config', None)
+  if path is None:
+    return
+  config = load_config(path)
+  for key, value in values.items():
+    _check_override(config, key.removeprefix('config.'), value)
+
+
+def _split(argument: str) -> tuple[str, str]:
+  name, _, value = argument.removeprefix('--').partition('=')
+  return name, value
+
+
+def _check_override(config: ConfigDict, dotted: str, value: str):
+  section: Any = config
+  names = dotted.split('.')
+  for depth, name in enumerate(names):
+    if not isinstance(section, ConfigDict) or name not in section:
+      valid = list(section) if isinstance(section, ConfigDict) else []
+      place = '.'.join(['config', *names[:depth]])
+      hint = nearest(name, valid) or (f'; valid: {", ".join(sorted(valid))}' if valid else '')
+      raise ConfigError(f'--config.{dotted}: {place} has no key {name!r}{hint}')
+    section = section[name]
+  kind = type(section)
+  if kind in (int, float):
+    try:
+      kind(value)
+    except ValueError:
+      raise ConfigError(f'--config.{dotted}={value!r} must be of type {kind.__name__}') from None
+
+
+def load_config(path: str) -> ConfigDict:
+  """Runs `get_config` of 'FILE.py' or 'FILE.py:ARGUMENT'.
+
+  Raises:
+    ConfigError: no such file, or no such argument.
+  """
+  file_name, _, argument = path.partition(':')
+  file = pathlib.Path(file_name)
+  if not file.is_file():
+    siblings = [p.as_posix() for p in file.parent.rglob('*.py')] if file.parent.is_dir() else []
+    raise ConfigError(f'--config={file_name}: no such file{nearest(file_name, siblings)}')
+  spec = importlib.util.spec_from_file_location('afslvm_config', file)
+  assert spec is not None and spec.loader is not None
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(argument) if argument else module.get_config()

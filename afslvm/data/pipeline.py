@@ -1,0 +1,126 @@
+"""From records to batches with Grain: reproducible order, exact state, one shard per process.
+
+Batches are {'x': [b, length, *event], 'mask': bool [b, length]}, writable arrays in the type in
+which the data are stored. `batch_size` counts the sequences of one step over all processes, and
+process p yields rows p*b to (p+1)*b of that step's batch, b = batch_size / process_count, so the
+number of processes changes nothing about which sequences a step sees, in which order.
+"""
+
+import grain
+import numpy as np
+
+from afslvm.errors import ConfigError
+
+# A few batches ahead are enough to hide reading, and keep 64x64 video below some tens of MB.
+_READ_AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+
+
+def training_batches(
+  source,
+  *,
+  batch_size: int,
+  length: int,
+  seed: int,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> grain.DatasetIterator:
+  """Endless batches of random crops in a new order every epoch.
+
+  The order and the crops are functions of (seed, position) alone, so an iterator that is put back
+  into an earlier state repeats itself exactly.
+
+  Args:
+    source: random access to sequences [T, *event], such as `prepare.open_split` returns.
+    batch_size: sequences per step, over all processes.
+    length: frames per crop.
+    seed: of order and crops, 0..2**32-1.
+    process_index: this process, 0..process_count-1.
+    process_count: number of processes that share each step.
+
+  Returns:
+    An iterator with `get_state()` and `set_state(state)`; a state is a JSON object.
+
+  Raises:
+    ConfigError: a value out of range. Iterating raises DataError at a damaged record.
+  """
+  _check(source, batch_size, length, 0, process_index, process_count)
+  if not 0 <= seed < 2**32:
+    raise ConfigError(f'seed={seed}: needs an integer in 0..{2**32 - 1}')
+
+  def random_crop(x, rng):
+    return crop(x, rng.integers(max(len(x) - length, 0) + 1), length)
+
+  dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat().random_map(random_crop)
+  return iter(_share(dataset, batch_size, process_index, process_count))
+
+
+def evaluation_batches(
+  source,
+  *,
+  batch_size: int,
+  length: int,
+  start: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> grain.IterDataset:
+  """All sequences once, in order, as fixed crops of frames start..start+length-1.
+
+  The last batch is filled up with sequences of zeros whose mask is False, so that all batches have
+  one shape and every process gets equally many.
+
+  Args:
+    source: random access to sequences [T, *event], such as `prepare.open_split` returns.
+    batch_size: sequences per step, over all processes.
+    length: frames per crop.
+    start: first frame of every crop.
+    process_index: this process, 0..process_count-1.
+    process_count: number of processes that share each step.
+
+  Returns:
+    An iterable over dictionaries that can be gone through again and again.
+
+  Raises:
+    ConfigError: a value out of range. Iterating raises DataError at a damaged record.
+  """
+  _check(source, batch_size, length, start, process_index, process_count)
+  filler = {key: np.zeros_like(value) for key, value in crop(source[0], start, length).items()}
+
+  def fixed_crop(index):
+    return crop(source[index], start, length) if index < len(source) else filler
+
+  padded = -(-len(source) // batch_size) * batch_size
+  dataset = grain.MapDataset.range(padded).map(fixed_crop)
+  return _share(dataset, batch_size, process_index, process_count)
+
+
+def crop(x: np.ndarray, start: int, length: int) -> dict[str, np.ndarray]:
+  """Returns frames start..start+length-1 of x [T, *event] as {'x', 'mask'}.
+
+  Frames beyond the end of x are zeros with mask False.
+  """
+  part = x[start : start + length]
+  missing = length - len(part)
+  if missing:
+    part = np.concatenate([part, np.zeros((missing, *x.shape[1:]), x.dtype)])
+  return {'x': part, 'mask': np.arange(length) < length - missing}
+
+
+def _share(dataset, batch_size: int, process_index: int, process_count: int) -> grain.IterDataset:
+  shares = dataset.batch(batch_size // process_count)
+  return shares[process_index::process_count].to_iter_dataset(_READ_AHEAD)
+
+
+def _check(source, batch_size, length, start, process_index, process_count):
+  """Raises ConfigError where a batch can't be made."""
+  if length < 1 or start < 0 or start + length > source.num_frames:
+    begin = f' from frame {start}' if start else ''
+    raise ConfigError(
+      f'data.length={length}: crops{begin} must have 1 frame or more and end within the '
+      f'{source.num_frames} frames of {source.dataset}'
+    )
+  if not 0 <= process_index < process_count:
+    raise ConfigError(f'process_index={process_index}: needs 0..{process_count - 1}')
+  if batch_size < 1 or batch_size % process_count:
+    raise ConfigError(
+      f'batch_size={batch_size}: needs a positive multiple of {process_count} processes'
+    )

@@ -1,0 +1,1 @@
+"""Training objectives over any `SequenceModel`. Annealing and free bits live here and only here."""

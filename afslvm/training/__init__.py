@@ -1,0 +1,1 @@
+"""The training loop over any `SequenceModel`: state, step, optimiser, checkpoints, records."""

@@ -1,0 +1,255 @@
+"""Checkpoints that are verified before they are believed.
+
+Orbax writes them asynchronously and atomically, but restores a file with flipped bits, or one of
+another dtype, without a word. So each committed checkpoint gets a manifest with the sha256 of every
+file and the shape and dtype of every array, written last: a checkpoint without one is unfinished, a
+checkpoint that differs from it is damaged, and neither is ever restored.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from afslvm.errors import CheckpointError
+from afslvm.training.state import TrainState
+from afslvm.types import PyTree
+
+MANIFEST = 'MANIFEST.afslvm.json'
+METRIC = 'validation_nats_per_dim'
+log = logging.getLogger(__name__)
+
+
+def leaf_paths(tree: PyTree) -> dict[str, Any]:
+  """Leaves of a tree by path, such as 'params/flow/shift_head/kernel'."""
+  flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in flat}
+
+
+def parameters_sha256(params: PyTree) -> str:
+  """A fingerprint of parameters: path, dtype, shape and bytes of each, in order of path."""
+  digest = hashlib.sha256()
+  for path, leaf in sorted(leaf_paths(jax.device_get(params)).items()):
+    value = np.ascontiguousarray(leaf)
+    digest.update(f'{path} {value.dtype} {value.shape} '.encode())
+    digest.update(value.tobytes())
+  return digest.hexdigest()
+
+
+def _signature(tree: PyTree) -> dict[str, str]:
+  return {k: f'{v.dtype}{list(v.shape)}' for k, v in leaf_paths(tree).items()}
+
+
+def _file_hashes(directory: pathlib.Path) -> dict[str, str]:
+  files = sorted(p for p in directory.rglob('*') if p.is_file() and p.name != MANIFEST)
+  return {
+    p.relative_to(directory).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files
+  }
+
+
+def read_manifest(directory: pathlib.Path) -> dict[str, Any] | None:
+  """The manifest of one checkpoint, or None where it is missing or unreadable."""
+  try:
+    manifest = json.loads((directory / MANIFEST).read_text())
+  except (OSError, ValueError):
+    return None
+  return manifest if isinstance(manifest, dict) and 'files' in manifest else None
+
+
+def problem(directory: pathlib.Path) -> str:
+  """Why a checkpoint can't be trusted, or '' if every file is as it was written."""
+  if not (directory / MANIFEST).exists():
+    return 'unfinished'
+  manifest = read_manifest(directory)
+  if manifest is None:
+    return f'damaged: {MANIFEST} is unreadable'
+  found = _file_hashes(directory)
+  for name, sha256 in manifest['files'].items():
+    if name not in found:
+      return f'damaged: {name} is missing'
+    if found[name] != sha256:
+      return f'damaged: sha256 of {name} differs'
+  return ''
+
+
+def all_steps(directory: pathlib.Path) -> list[int]:
+  """Steps that have a directory, newest first, by number and not by time."""
+  if not directory.is_dir():
+    return []
+  return sorted((int(p.name) for p in directory.iterdir() if p.name.isdigit()), reverse=True)
+
+
+def find_good(directory: pathlib.Path, which: str = 'latest') -> int | None:
+  """The newest verified step (`latest`), the one of best validation (`best`), or None.
+
+  Raises:
+    CheckpointError: there are checkpoints, and each is damaged.
+  """
+  problems = {step: problem(directory / str(step)) for step in all_steps(directory)}
+  good = [step for step, what in problems.items() if not what]
+  damaged = [f'{step} ({what})' for step, what in problems.items() if what.startswith('damaged')]
+  if not good and damaged:
+    raise CheckpointError(
+      f'no checkpoint in {directory} verifies: {"; ".join(damaged)}; '
+      'restore the folder from a copy, or remove it to train from the start'
+    )
+  if which == 'best':
+    scores = {step: _validation(directory / str(step)) for step in good}
+    scored = {step: score for step, score in scores.items() if score is not None}
+    if scored:
+      return min(scored, key=lambda step: (scored[step], step))
+  return good[0] if good else None
+
+
+def _validation(directory: pathlib.Path) -> float | None:
+  manifest = read_manifest(directory)
+  return manifest.get(METRIC) if manifest else None
+
+
+def _check_signature(directory: pathlib.Path, target: PyTree):
+  """Orbax casts dtypes silently and reports shapes at length: compare before restoring."""
+  manifest = read_manifest(directory) or {}
+  stored, expected = manifest.get('arrays', {}), _signature(target)
+  differing = sorted(
+    key for key in stored.keys() | expected.keys() if stored.get(key) != expected.get(key)
+  )
+  if differing:
+    first = differing[0]
+    raise CheckpointError(
+      f'checkpoint {directory} is of another model: {len(differing)} arrays differ, first {first} '
+      f'(stored {stored.get(first, "nothing")}, model {expected.get(first, "nothing")}); '
+      'use the config it was trained with, or another --workdir'
+    )
+
+
+class Checkpoints:
+  """Saves and restores `TrainState` with the data iterator's state, one folder per step.
+
+  Opening sets aside, next to the folder, whatever doesn't verify, with a line in the log.
+  """
+
+  def __init__(self, directory: pathlib.Path, keep: int = 2):
+    self.directory = directory
+    self._pending: tuple[int, dict[str, Any]] | None = None
+    self.newest = find_good(directory)
+    self._set_aside()
+    keep_newest = policies.LatestN(keep)
+    keep_best = policies.BestN(
+      n=1,
+      get_metric_fn=lambda metrics: metrics[METRIC],
+      reverse=True,
+      keep_checkpoints_without_metrics=False,
+    )
+    options = ocp.CheckpointManagerOptions(
+      cleanup_tmp_directories=True,
+      preservation_policy=policies.AnyPreservationPolicy([keep_newest, keep_best]),
+    )
+    self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+
+  def _set_aside(self):
+    if not self.directory.is_dir():
+      return
+    for path in self.directory.glob('*.orbax-checkpoint-tmp*'):
+      log.warning('discarded unfinished checkpoint %s', path.name.split('.')[0])
+    for step in all_steps(self.directory):
+      what = problem(self.directory / str(step))
+      if not what:
+        continue
+      aside = self.directory.with_name('checkpoints_set_aside') / str(step)
+      shutil.rmtree(aside, ignore_errors=True)
+      aside.parent.mkdir(exist_ok=True)
+      (self.directory / str(step)).rename(aside)
+      fallback = f'using {self.newest}' if self.newest is not None else 'starting from the beginning'
+      log.warning('checkpoint %d is %s; moved to %s, %s', step, what, aside, fallback)
+
+  def restore(self, target: TrainState) -> tuple[TrainState, Any]:
+    """The newest state and the data iterator's state; `target` has shapes, dtypes, shardings."""
+    assert self.newest is not None
+    return restore_step(self.directory, self.newest, target, self._manager)
+
+  def save(self, state: TrainState, data_state: Any, validation: float | None = None):
+    """Starts writing; returns as soon as the arrays are copied off the device."""
+    self.seal(wait=True)
+    step = int(state.step)
+    manifest = {
+      'step': step,
+      METRIC: validation,
+      'parameters_sha256': parameters_sha256(state.params),
+      'arrays': _signature(state),
+    }
+    items = ocp.args.Composite(
+      state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(data_state)
+    )
+    metrics = None if validation is None else {METRIC: validation}
+    self._guard(lambda: self._manager.save(step, args=items, metrics=metrics))
+    self._pending = (step, manifest)
+
+  def seal(self, wait: bool = False):
+    """Writes the manifest of a checkpoint once it is committed; cheap to call at every step."""
+    if self._pending is None or (not wait and self._manager.is_saving_in_progress()):
+      return
+    self._guard(self._manager.wait_until_finished)
+    step, manifest = self._pending
+    self._pending = None
+    directory = self.directory / str(step)
+    if jax.process_index() == 0:
+      manifest['files'] = _file_hashes(directory)
+      write_json_atomically(directory / MANIFEST, manifest)
+    self.newest = step
+
+  def close(self):
+    """Waits for what is being written."""
+    self.seal(wait=True)
+    self._manager.close()
+
+  def _guard(self, action):
+    try:
+      action()
+    except (ValueError, OSError) as error:
+      first_line = str(error).splitlines()[0][:200]
+      raise CheckpointError(
+        f'could not write to {self.directory} ({first_line}); free space or fix permissions and run '
+        f'the same command again; step {self.newest} is intact'
+      ) from error
+
+
+def restore_step(
+  directory: pathlib.Path,
+  step: int,
+  target: TrainState,
+  manager: ocp.CheckpointManager | None = None,
+) -> tuple[TrainState, Any]:
+  """Restores one verified step into the shapes, dtypes and shardings of `target`.
+
+  Raises:
+    CheckpointError: the checkpoint is of another model, or can't be read.
+  """
+  path = directory / str(step)
+  _check_signature(path, target)
+  manager = manager or ocp.CheckpointManager(directory.absolute())
+  items = ocp.args.Composite(
+    state=ocp.args.StandardRestore(target), data=ocp.args.JsonRestore()
+  )
+  try:
+    restored = manager.restore(step, args=items)
+  except Exception as error:  # Orbax and TensorStore raise many kinds, none of them documented.
+    raise CheckpointError(f'{path} could not be read: {str(error).splitlines()[0]}') from error
+  return restored['state'], restored['data']
+
+
+def write_json_atomically(path: pathlib.Path, value: Any):
+  """Writes JSON so that a reader sees the old file or the new one, never half of it."""
+  temporary = path.with_name(path.name + '.tmp')
+  with open(temporary, 'w') as file:
+    json.dump(value, file, indent=1, sort_keys=True)
+    file.flush()
+    os.fsync(file.fileno())
+  temporary.replace(path)

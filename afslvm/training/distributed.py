@@ -1,0 +1,46 @@
+"""Data parallelism: one mesh with a `data` axis, from one CPU to a pod."""
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from afslvm.errors import ConfigError
+from afslvm.types import PyTree
+
+
+def make_mesh(devices: list | None = None) -> Mesh:
+  """All devices along one axis named `data`."""
+  return Mesh(np.array(jax.devices() if devices is None else devices), ('data',))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """The sharding of the state: a copy on every device."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def sharded(mesh: Mesh) -> NamedSharding:
+  """The sharding of a batch: sequences over devices."""
+  return NamedSharding(mesh, PartitionSpec('data'))
+
+
+def local_batch_size(batch_size: int, mesh: Mesh) -> int:
+  """Sequences per process of a global batch.
+
+  Raises:
+    ConfigError: the batch can't be divided evenly over the devices.
+  """
+  if batch_size % mesh.size:
+    lower = batch_size - batch_size % mesh.size
+    raise ConfigError(
+      f'train.batch_size {batch_size} does not divide over {mesh.size} devices; '
+      f'use {lower or mesh.size} or {lower + mesh.size}'
+    )
+  return batch_size // jax.process_count()
+
+
+def to_devices(batch: PyTree, mesh: Mesh) -> PyTree:
+  """This process's part of a batch -> global arrays."""
+  sharding = sharded(mesh)
+  return jax.tree.map(
+    lambda value: jax.make_array_from_process_local_data(sharding, np.asarray(value)), batch
+  )

@@ -1,0 +1,39 @@
+"""What the loop needs to know of an experiment; `build.py` makes one from a config."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from afslvm.models.base import SequenceModel
+from afslvm.training.settings import OptimizerSettings, TrainSettings
+
+Batch = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """A model, its data and its budget, without any name of either.
+
+  Attributes:
+    model: any sequence model.
+    dequantisation: of the training data, one of `preprocessing.DEQUANTISATIONS`.
+    length: steps of a training sequence.
+    seed: of parameters, data order and noise.
+    train: budgets.
+    optimizer: of the parameters.
+    training_batches: (local batch size) -> endless iterator with `get_state` and `set_state`.
+    validation_batches: (local batch size) -> finite iterator of fixed crops.
+    fingerprint: of the data.
+    config: the whole config as plain values, for the record.
+  """
+
+  model: SequenceModel
+  dequantisation: str
+  length: int
+  seed: int
+  train: TrainSettings
+  optimizer: OptimizerSettings
+  training_batches: Callable[[int], Any]
+  validation_batches: Callable[[int], Iterator[Batch]]
+  fingerprint: str
+  config: dict[str, Any]

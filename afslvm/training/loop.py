@@ -1,0 +1,246 @@
+"""The training loop: one straight function over any experiment.
+
+Order: lock -> data -> state (fresh or verified checkpoint) -> step -> loop -> receipt.
+"""
+
+import functools
+import json
+import logging
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from afslvm.errors import NumericsError
+from afslvm.objectives import elbo
+from afslvm.training import checkpoint, distributed, receipt
+from afslvm.training.experiment import Batch, Experiment
+from afslvm.training.optimizer import make_optimizer
+from afslvm.training.progress import Progress, format_duration
+from afslvm.training.signals import StopRequest
+from afslvm.training.state import TrainState, create_state
+from afslvm.training.step import make_train_step
+from afslvm.training.summaries import Summaries
+from afslvm.training.validation import make_validation
+from afslvm.training.workdir import Workdir
+from afslvm.transforms import preprocessing
+
+log = logging.getLogger(__name__)
+
+
+def train(workdir: Workdir, experiment: Experiment) -> int:
+  """Trains to the budget, from the newest good checkpoint if there is one.
+
+  Args:
+    workdir: entered, so that this process holds its lock.
+    experiment: what to train.
+
+  Returns:
+    0 when the budget is used up, else the number of the signal that stopped it.
+
+  Raises:
+    NumericsError: too many non-finite steps in a row.
+    CheckpointError: no checkpoint verifies, or one can't be written.
+  """
+  settings = experiment.train
+  newest = checkpoint.find_good(workdir.checkpoints)
+  workdir.store_config(experiment.config)
+  if newest is not None and newest >= settings.num_steps:
+    log.info('already trained: %s holds step %d of %d', workdir.path, newest, settings.num_steps)
+    return 0
+
+  mesh = distributed.make_mesh()
+  local = distributed.local_batch_size(settings.batch_size, mesh)
+  batches = experiment.training_batches(local)
+  checkpoints = checkpoint.Checkpoints(workdir.checkpoints, settings.keep_checkpoints)
+  state = _initial_or_restored(experiment, checkpoints, batches, mesh)
+  start = int(state.step)
+  workdir.truncate_records(start)
+
+  train_step = _compiled_step(experiment, mesh)
+  validate = make_validation(experiment, mesh)
+  summaries = Summaries(workdir.path / 'tensorboard', experiment, start)
+  progress = Progress(start, settings.num_steps)
+  watch = _NonFiniteWatch(workdir, settings.max_skipped)
+  log.info(
+    'training from step %d to %d on %d %s device(s); the first step compiles',
+    start, settings.num_steps, mesh.size, jax.devices()[0].platform,
+  )  # fmt: skip
+
+  validated, shown = float('nan'), ''
+  with StopRequest() as stop:
+    for step in range(start + 1, settings.num_steps + 1):
+      batch = next(batches)
+      state, metrics = train_step(state, distributed.to_devices(batch, mesh))
+      watch.after(step, batch, metrics)
+      checkpoints.seal()
+
+      last, stopping = step == settings.num_steps, stop.signal is not None
+      if _due(step, settings.log_every) or last:
+        values = {key: float(value) for key, value in jax.device_get(metrics).items()}
+        workdir.append('metrics.jsonl', {'step': step, **values})
+        workdir.append('timing.jsonl', _timing(step, progress, settings.batch_size, experiment))
+        summaries.scalars(step, values)
+        shown = f'{values["nats_per_dim"]:.3f} nats/dim'
+      progress.advance(step, shown)
+      validation = None
+      if _due(step, settings.eval_every) or last:
+        validation = validated = validate(state.evaluated)
+        workdir.append('metrics.jsonl', {'step': step, 'validation_nats_per_dim': validation})
+        summaries.validation(step, validation, state.evaluated)
+        log.info('step %d  validation %.3f nats/dim', step, validation)
+      if validation is not None or stopping or _due(step, settings.checkpoint_every):
+        watch.flush()
+        checkpoints.save(state, batches.get_state(), validation)
+      if stopping:
+        break
+
+  watch.flush()
+  checkpoints.close()
+  summaries.close()
+  step = int(state.step)
+  _write_receipt(workdir, experiment, progress, state, validated)
+  if stop.signal and step < settings.num_steps:
+    log.warning('saved step %d; run the same command again to continue', step)
+    return stop.signal
+  log.info('trained %d steps in %s', step - start, format_duration(time.monotonic() - progress.began))
+  return 0
+
+
+def _due(step: int, every: int) -> bool:
+  return every > 0 and step % every == 0
+
+
+def abstract_state(experiment: Experiment, mesh: Mesh) -> TrainState:
+  """Shapes, dtypes and shardings of the state, without computing anything."""
+  settings = experiment.train
+  shape = (1, experiment.length, *experiment.model.event_shape)
+  optimizer = make_optimizer(experiment.optimizer, settings.num_steps)
+  create = functools.partial(
+    create_state,
+    experiment.model,
+    optimizer,
+    seed=experiment.seed,
+    use_ema=experiment.optimizer.ema_decay > 0,
+  )
+  state = jax.eval_shape(create, jax.ShapeDtypeStruct(shape, np.float32))
+  sharding = distributed.replicated(mesh)
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state
+  )
+
+
+def _initial_or_restored(
+  experiment: Experiment, checkpoints: checkpoint.Checkpoints, batches: Any, mesh: Mesh
+) -> TrainState:
+  """Restores state and data position, or initialises from the first batch."""
+  if checkpoints.newest is not None:
+    state, data_state = checkpoints.restore(abstract_state(experiment, mesh))
+    batches.set_state(data_state)
+    log.info('resuming from step %d (verified)', int(state.step))
+    return state
+  local = distributed.local_batch_size(experiment.train.batch_size, mesh)
+  first = distributed.to_devices(next(experiment.training_batches(local)), mesh)
+  optimizer = make_optimizer(experiment.optimizer, experiment.train.num_steps)
+
+  def create(batch):
+    key = jax.random.fold_in(jax.random.key(experiment.seed), 0)
+    x = preprocessing.dequantise(key, batch['x'], experiment.dequantisation)
+    use_ema = experiment.optimizer.ema_decay > 0
+    return create_state(experiment.model, optimizer, x, experiment.seed, use_ema)
+
+  return jax.jit(create, out_shardings=distributed.replicated(mesh))(first)
+
+
+def _compiled_step(experiment: Experiment, mesh: Mesh):
+  loss = functools.partial(elbo.negative_elbo, experiment.model, experiment.dequantisation)
+  optimizer = make_optimizer(experiment.optimizer, experiment.train.num_steps)
+  step = make_train_step(loss, optimizer, experiment.seed, experiment.optimizer.ema_decay)
+  whole, parts = distributed.replicated(mesh), distributed.sharded(mesh)
+  return jax.jit(
+    step, in_shardings=(whole, parts), out_shardings=(whole, whole), donate_argnums=0
+  )
+
+
+def _timing(
+  step: int, progress: Progress, batch_size: int, experiment: Experiment
+) -> dict[str, float]:
+  rate = progress.rate(step)
+  return {
+    'step': step,
+    'steps_per_second': round(rate, 3),
+    'frames_per_second': round(rate * batch_size * experiment.length, 1),
+    'wall_seconds': round(time.monotonic() - progress.began, 3),
+  }
+
+
+class _NonFiniteWatch:
+  """Looks at a step's verdict one step later, so that the device never waits for the host."""
+
+  def __init__(self, workdir: Workdir, limit: int):
+    self.workdir, self.limit = workdir, limit
+    self._previous: tuple[int, Batch, Any] | None = None
+
+  def after(self, step: int, batch: Batch, metrics: dict[str, Any]):
+    """Call after dispatching a step; judges the one before."""
+    self.flush()
+    self._previous = (step, batch, metrics['skipped_in_row'])
+
+  def flush(self):
+    """Judges the last step, waiting for it."""
+    if self._previous is None:
+      return
+    step, batch, in_row = self._previous
+    self._previous = None
+    in_row = int(in_row)
+    if not in_row:
+      return
+    bad = int(np.sum(~np.isfinite(np.asarray(batch['x'], np.float32))))
+    log.warning(
+      'step %d: loss or gradient is not finite (%d non-finite values in the data); '
+      'skipped, nothing was changed (%d of %d in a row allowed)',
+      step, bad, in_row, self.limit,
+    )  # fmt: skip
+    if in_row >= self.limit:
+      path = self.workdir.path / 'debug' / f'step_{step}.npz'
+      path.parent.mkdir(exist_ok=True)
+      np.savez(path, step=step, **batch)
+      raise NumericsError(
+        f'{in_row} steps in a row up to step {step} were not finite; their last batch is in {path}; '
+        'try a lower optimizer.learning_rate or look for bad values in the data'
+      )
+
+
+def _write_receipt(
+  workdir: Workdir,
+  experiment: Experiment,
+  progress: Progress,
+  state: TrainState,
+  validation: float,
+):
+  step, path = int(state.step), workdir.path / 'receipt.json'
+  wall = time.monotonic() - progress.began
+  earlier = json.loads(path.read_text())['total_wall_seconds'] if path.exists() else 0.0
+  rate = progress.rate(step)
+  checkpoint.write_json_atomically(
+    path,
+    {
+      'step': step,
+      'started_at_step': progress.start,
+      'skipped_steps': int(state.skipped),
+      'validation_nats_per_dim': None if np.isnan(validation) else validation,
+      'parameters': sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+      'parameters_sha256': checkpoint.parameters_sha256(state.params),
+      'versions': receipt.versions(),
+      'git_commit': receipt.git_commit(),
+      'data_fingerprint': experiment.fingerprint,
+      'device': receipt.device(),
+      'steps_per_second': round(rate, 3),
+      'frames_per_second': round(rate * experiment.train.batch_size * experiment.length, 1),
+      'peak_memory_mb': receipt.peak_memory_mb(),
+      'wall_seconds': round(wall, 2),
+      'total_wall_seconds': round(wall + earlier, 2),
+    },
+  )

@@ -1,0 +1,50 @@
+"""Everything that training changes, as one tree; what is checkpointed is exactly this."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from afslvm.models.base import SequenceModel
+from afslvm.types import Array, PyTree
+
+
+class TrainState(struct.PyTreeNode):
+  """The parameter tree, the optimiser's and the checkpoint's are the same tree."""
+
+  step: Array  # int32 [], batches consumed, the skipped ones included
+  params: PyTree
+  model_state: PyTree  # every other collection of the model, `batch_stats`
+  opt_state: PyTree
+  ema: PyTree  # moving average of (params, model_state), or () without one
+  skipped: Array  # int32 [], non-finite steps so far
+  skipped_in_row: Array  # int32 [], since the last finite one
+
+  @property
+  def evaluated(self) -> PyTree:
+    """The variables to evaluate: the moving average where there is one."""
+    params, model_state = self.ema or (self.params, self.model_state)
+    return {'params': params, **model_state}
+
+
+def create_state(
+  model: SequenceModel,
+  optimizer: optax.GradientTransformation,
+  x: Array,
+  seed: int,
+  use_ema: bool = False,
+) -> TrainState:
+  """A fresh state; `x` [B, T, *event] is dequantised data for data-dependent initialisation."""
+  params_key, sample_key = jax.random.split(jax.random.key(seed))
+  variables = model.init({'params': params_key, 'sample': sample_key}, x, method='initialize')
+  params = variables.pop('params', {})
+  model_state = {name: variables[name] for name in variables if name != 'visuals'}
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    model_state=model_state,
+    opt_state=optimizer.init(params),
+    ema=jax.tree.map(jnp.copy, (params, model_state)) if use_ema else (),
+    skipped=jnp.zeros((), jnp.int32),
+    skipped_in_row=jnp.zeros((), jnp.int32),
+  )

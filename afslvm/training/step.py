@@ -1,0 +1,71 @@
+"""One optimisation step, the same code on one device or many."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from afslvm.training.state import TrainState
+from afslvm.types import Array, PyTree
+
+Loss = Callable[[PyTree, PyTree, dict[str, Array], Array], tuple[Array, Any]]
+
+
+def _all_finite(tree: PyTree) -> Array:
+  return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
+def _moving_average(ema: PyTree, new: PyTree, decay: float, step: Array) -> PyTree:
+  """Early averages are shorter, so that they don't remember the initialisation."""
+  decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+  return jax.tree.map(lambda a, b: a + (1.0 - decay) * (b - a), ema, new)
+
+
+def make_train_step(
+  loss: Loss, optimizer: optax.GradientTransformation, seed: int, ema_decay: float = 0.0
+) -> Callable[[TrainState, dict[str, Array]], tuple[TrainState, dict[str, Array]]]:
+  """Builds `(state, batch) -> (state, metrics)`.
+
+  The key of step n is fold_in(seed, n). A step whose loss or gradient isn't finite changes nothing
+  but the counters: finiteness is tested before clipping, which would turn one Inf into NaN.
+
+  Args:
+    loss: (params, model_state, batch, key) -> (loss, (metrics, new model_state)).
+    optimizer: from `make_optimizer`.
+    seed: of all randomness in training.
+    ema_decay: of the moving average; the state must have been created with one if positive.
+  """
+
+  def train_step(state: TrainState, batch: dict[str, Array]):
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    gradient = jax.value_and_grad(loss, has_aux=True)
+    (_, (metrics, model_state)), grads = gradient(state.params, state.model_state, batch, key)
+    metrics['grad_norm'] = optax.global_norm(grads)
+    finite = _all_finite((metrics['loss'], grads, model_state))
+
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if ema_decay:
+      ema = _moving_average(ema, (params, model_state), ema_decay, state.step)
+    new = (params, model_state, opt_state, ema)
+    old = (state.params, state.model_state, state.opt_state, state.ema)
+    params, model_state, opt_state, ema = jax.tree.map(
+      lambda a, b: jnp.where(finite, a, b), new, old
+    )
+    skipped = jnp.logical_not(finite).astype(jnp.int32)
+    metrics['skipped'] = state.skipped + skipped
+    metrics['skipped_in_row'] = (state.skipped_in_row + 1) * skipped
+    return state.replace(
+      step=state.step + 1,
+      params=params,
+      model_state=model_state,
+      opt_state=opt_state,
+      ema=ema,
+      skipped=metrics['skipped'],
+      skipped_in_row=metrics['skipped_in_row'],
+    ), metrics
+
+  return train_step

@@ -1,0 +1,10 @@
+"""1-AF on moving digits, 16 x 16.
+
+  python launch/train.py --config=configs/moving_digits/af1.py --workdir=runs/af1
+"""
+
+from configs.moving_digits import flows
+
+
+def get_config():
+  return flows.get_config(num_flows=1)

@@ -1,0 +1,32 @@
+"""Tiny models that train 60 steps on `moving_digits` in seconds, to try the machinery.
+
+  python launch/train.py --config=configs/smoke.py --workdir=runs/smoke
+
+`configs/smoke.py:NAME` is the same for every model: af1 (default), af2.
+"""
+
+from configs import common
+
+CONDITIONER = {
+  'name': 'conv',
+  'window': 3,
+  'channels': 8,
+  'encoder_depth': 1,
+  'decoder_depth': 1,
+  'normalization': 'batch',
+  'patch': 2,
+}
+MODELS = {
+  'af1': (13, common.temporal_flows(1, common.standard_normal(), CONDITIONER)),
+  'af2': (16, common.temporal_flows(2, common.standard_normal(), CONDITIONER)),
+}
+
+
+def get_config(name: str = 'af1'):
+  length, model = common.choose(name, MODELS, 'configs/smoke.py')
+  return common.experiment(
+    data={'name': 'moving_digits', 'length': length},
+    model=model,
+    optimizer={'learning_rate': 3e-3},
+    train={'num_steps': 60, 'batch_size': 8, 'log_every': 10, 'validation_batches': 2},
+  )
