@@ -7,11 +7,13 @@ that names the nearest valid one.
 
 import dataclasses
 import importlib
+import json
+import pathlib
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from afslvm.errors import ConfigError, nearest
+from afslvm.errors import CheckpointError, ConfigError, nearest
 from afslvm.flows import conditioners, temporal
 from afslvm.models.base import SequenceModel
 from afslvm.models.standard_normal import StandardNormal
@@ -159,10 +161,12 @@ def check_data(data: dict[str, Any], builder: Any, sequence_model: SequenceModel
     raise ConfigError(f'data.dequantisation={kind!r} does not fit{hint}')
   length = data.get('length')
   if type(length) is not int or not 1 <= length <= builder.num_frames:
-    raise ConfigError(f'data.length={length!r} must be in 1..{builder.num_frames} (frames a sequence has)')
+    raise ConfigError(
+      f'data.length={length!r} must be in 1..{builder.num_frames} (frames a sequence has)'
+    )
   if length <= sequence_model.num_context:
     raise ConfigError(
-      f'data.length={length} leaves nothing to score after the flows\' '
+      f"data.length={length} leaves nothing to score after the flows' "
       f'{sequence_model.num_context} context steps; use {sequence_model.num_context + 1} or more'
     )
 
@@ -217,7 +221,12 @@ def experiment(config_parts: Parts):
   from afslvm.training.experiment import Experiment
 
   data, builder = config_parts.data, config_parts.dataset
-  shard = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
+  options = {
+    'batch_size': config_parts.train.batch_size,
+    'length': data['length'],
+    'process_index': jax.process_index(),
+    'process_count': jax.process_count(),
+  }
   source = {split: prepare.open_split(builder, split) for split in ('train', 'validation')}
   return Experiment(
     model=config_parts.model,
@@ -226,16 +235,149 @@ def experiment(config_parts: Parts):
     seed=config_parts.seed,
     train=config_parts.train,
     optimizer=config_parts.optimizer,
-    training_batches=lambda batch_size: pipeline.training_batches(
-      source['train'],
-      batch_size=batch_size,
-      length=data['length'],
-      seed=config_parts.seed,
-      **shard,
+    training_batches=lambda: pipeline.training_batches(
+      source['train'], seed=config_parts.seed, **options
     ),
-    validation_batches=lambda batch_size: pipeline.evaluation_batches(
-      source['validation'], batch_size=batch_size, length=data['length'], **shard
-    ),
+    validation_batches=lambda: pipeline.evaluation_batches(source['validation'], **options),
     fingerprint=prepare.fingerprint(builder),
     config=config_parts.config,
   )
+
+
+# ---- what to call it -----------------------------------------------------------------------------
+
+
+def label(spec: dict[str, Any]) -> str:
+  """The name of a model in tables: '2-AF', 'SLVM', 'SLVM + 1-AF'."""
+  flows = 0
+  while spec['name'] == 'temporal_flow':
+    flows, spec = flows + 1, spec['base']
+  if spec['name'] == 'standard_normal':
+    return f'{flows}-AF' if flows else 'N(0, I)'
+  name = spec['name'].upper()
+  return f'{name} + {flows}-AF' if flows else name
+
+
+def dataset_label(data: dict[str, Any]) -> str:
+  """The data set with the options that were given: 'moving_digits(frame_size=16)'."""
+  options = [f'{key}={value}' for key, value in sorted(data.items()) if key not in DATA_KEYS]
+  return f'{data["name"]}({", ".join(options)})' if options else data['name']
+
+
+# ---- trained runs --------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+  """A working directory with a verified checkpoint.
+
+  Attributes:
+    path: of the run.
+    parts: what its config describes.
+    checkpoint: 'step', 'parameters_sha256', 'validation_nats_per_dim', 'selected_by'.
+  """
+
+  path: pathlib.Path
+  parts: Parts
+  checkpoint: dict[str, Any]
+
+  def variables(self) -> dict[str, Any]:
+    """The variables to evaluate (the moving average, where there is one), on the first device.
+
+    Raises:
+      CheckpointError: the checkpoint is of another model.
+    """
+    return self._state().evaluated
+
+  def num_parameters(self) -> int:
+    """Trained numbers."""
+    variables = abstract_variables(self.parts.model, self.parts.data['length'])
+    return count_parameters(variables)
+
+  def _state(self):
+    import jax
+
+    from afslvm.training import checkpoint, distributed, state
+
+    settings = self.parts.train, self.parts.optimizer
+    mesh = distributed.make_mesh(jax.local_devices()[:1])
+    target = state.abstract_state(
+      self.parts.model, *settings, self.parts.data['length'], distributed.replicated(mesh)
+    )
+    directory = self.path / 'checkpoints'
+    return checkpoint.restore_step(directory, self.checkpoint['step'], target)[0]
+
+
+def open_run(workdir: str, which: str = 'best', data_dir: str = '') -> TrainedRun:
+  """Opens a run of `launch/train.py` at its 'best' or 'latest' checkpoint, or at a step.
+
+  Raises:
+    ConfigError: there is no run, or no such checkpoint.
+    CheckpointError: no checkpoint verifies.
+  """
+  from afslvm.training import checkpoint
+
+  path = pathlib.Path(workdir)
+  try:
+    config = ConfigDict(json.loads((path / 'config.json').read_text()))
+  except (OSError, ValueError):
+    raise ConfigError(
+      f'--workdir={workdir} holds no run; train one: '
+      f'python launch/train.py --config=configs/smoke.py --workdir={workdir}'
+    ) from None
+  if data_dir:
+    config.data.data_dir = data_dir
+  directory = path / 'checkpoints'
+  step = checkpoint.find_good(directory, 'best' if which == 'best' else 'latest')
+  if step is None:
+    raise CheckpointError(f'{directory} holds no complete checkpoint yet; train first')
+  if which not in ('best', 'latest'):
+    step = _step_called(which, directory)
+  manifest = checkpoint.read_manifest(directory / str(step)) or {}
+  about = {key: manifest.get(key) for key in ('step', 'parameters_sha256', checkpoint.METRIC)}
+  return TrainedRun(path, parts(config), {**about, 'selected_by': which})
+
+
+def _step_called(which: str, directory: pathlib.Path) -> int:
+  from afslvm.training import checkpoint
+
+  steps = checkpoint.all_steps(directory)
+  if not which.isdigit() or int(which) not in steps:
+    there = ', '.join(map(str, steps))
+    raise ConfigError(f'--checkpoint={which} is not there; use best, latest or one of {there}')
+  what = checkpoint.problem(directory / which)
+  if what:
+    raise CheckpointError(f'checkpoint {which} is {what}; use --checkpoint=best')
+  return int(which)
+
+
+def abstract_variables(sequence_model: SequenceModel, length: int) -> dict[str, Any]:
+  """Shapes and dtypes of a model's variables, without computing anything."""
+  import jax
+  import numpy as np
+
+  keys = {'params': jax.random.key(0), 'sample': jax.random.key(0)}
+  x = jax.ShapeDtypeStruct((1, length, *sequence_model.event_shape), np.float32)
+  return jax.eval_shape(lambda x: sequence_model.init(keys, x, method='initialize'), x)
+
+
+def count_parameters(variables: dict[str, Any]) -> int:
+  """Numbers in the `params` collection."""
+  import jax
+
+  return sum(leaf.size for leaf in jax.tree.leaves(variables.get('params', {})))
+
+
+def evaluation_batches(config_parts: Parts, batch_size: int, length: int):
+  """split -> finite iterator over fixed crops of `length` steps.
+
+  Raises:
+    DataError: the data are missing or damaged.
+  """
+  from afslvm.data import pipeline, prepare
+
+  def batches(split: str):
+    source = prepare.open_split(config_parts.dataset, split)
+    return iter(pipeline.evaluation_batches(source, batch_size=batch_size, length=length))
+
+  return batches

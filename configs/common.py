@@ -5,7 +5,9 @@ from ml_collections import ConfigDict
 from afslvm.errors import ConfigError, nearest
 
 
-def experiment(*, data: dict, model: dict, optimizer: dict, train: dict, seed: int = 0) -> ConfigDict:
+def experiment(
+  *, data: dict, model: dict, optimizer: dict, train: dict, seed: int = 0
+) -> ConfigDict:
   """A whole config; `data` gets the keys that every data set has."""
   data = {'data_dir': '', 'source': '', 'length': 13, 'dequantisation': 'gauss256', **data}
   optimizer = {
@@ -39,9 +41,9 @@ def standard_normal() -> dict:
   return {'name': 'standard_normal'}
 
 
-def temporal_flows(num_flows: int, base: dict, conditioner: dict, **flow) -> dict:
-  """`num_flows` temporal flows around `base`, all alike; the outermost touches the data."""
-  for _ in range(num_flows):
+def temporal_flows(base: dict, conditioner: dict, flows: list[dict]) -> dict:
+  """Temporal flows around `base`, nearest the data first, with one kind of conditioner."""
+  for flow in reversed(flows):
     base = {'name': 'temporal_flow', **flow, 'conditioner': dict(conditioner), 'base': base}
   return base
 

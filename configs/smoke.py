@@ -17,8 +17,14 @@ CONDITIONER = {
   'patch': 2,
 }
 MODELS = {
-  'af1': (13, common.temporal_flows(1, common.standard_normal(), CONDITIONER)),
-  'af2': (16, common.temporal_flows(2, common.standard_normal(), CONDITIONER)),
+  'af1': (
+    13,
+    common.temporal_flows(common.standard_normal(), CONDITIONER, [{'boundary': 'context'}]),
+  ),
+  'af2': (
+    16,
+    common.temporal_flows(common.standard_normal(), CONDITIONER, [{'boundary': 'context'}] * 2),
+  ),
 }
 
 

@@ -113,7 +113,9 @@ class SequenceModel(nn.Module):
       ValueError: the event shape is another, or no step could be scored.
     """
     if x.shape[2:] != tuple(self.event_shape):
-      raise ValueError(f'observations have shape {x.shape[2:]}, the model expects {self.event_shape}')
+      raise ValueError(
+        f'observations have shape {x.shape[2:]}, the model expects {self.event_shape}'
+      )
     mask = jnp.ones(x.shape[:2], bool) if mask is None else mask
     # Padding is replaced before any arithmetic, so that not even a NaN there reaches a gradient.
     x = jnp.where(mask.reshape(mask.shape + (1,) * len(self.event_shape)), x, 0.0)

@@ -144,9 +144,7 @@ class TemporalFlow(SequenceModel):
     def iterate(carry):
       x, _, k = carry
       sequence = jnp.concatenate([context, x], axis=1)
-      shift, log_scale = self.flow.sequence_parameters(
-        sequence, jnp.ones(sequence.shape[:2], bool)
-      )
+      shift, log_scale = self.flow.sequence_parameters(sequence, jnp.ones(sequence.shape[:2], bool))
       skipped = sequence.shape[1] - shift.shape[1]
       new, _ = affine.forward(
         y, shift[:, start - skipped :], log_scale[:, start - skipped :], len(self.event_shape)

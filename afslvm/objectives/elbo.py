@@ -64,6 +64,7 @@ def bound_sums(
   variables: PyTree,
   batch: dict[str, Array],
   key: Array,
+  first: int = 0,
 ) -> tuple[Array, Array]:
   """Each sequence's bound and how many of its steps were scored, without training side effects.
 
@@ -73,6 +74,7 @@ def bound_sums(
     variables: the model's parameters and other collections.
     batch: as in `negative_elbo`.
     key: for the dequantisation noise and the model's own samples.
+    first: steps before it aren't counted.
 
   Returns:
     [B] nats summed over scored steps, and [B] scored steps.
@@ -80,4 +82,4 @@ def bound_sums(
   noise_key, sample_key = jax.random.split(key)
   x = preprocessing.dequantise(noise_key, batch['x'], dequantisation)
   terms = model.apply(variables, x, batch['mask'], rngs={'sample': sample_key})
-  return jnp.sum(terms.elbo, axis=1), jnp.sum(terms.scored, axis=1)
+  return jnp.sum(terms.elbo[:, first:], axis=1), jnp.sum(terms.scored[:, first:], axis=1)

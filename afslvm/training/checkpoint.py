@@ -167,7 +167,9 @@ class Checkpoints:
       shutil.rmtree(aside, ignore_errors=True)
       aside.parent.mkdir(exist_ok=True)
       (self.directory / str(step)).rename(aside)
-      fallback = f'using {self.newest}' if self.newest is not None else 'starting from the beginning'
+      fallback = (
+        f'using {self.newest}' if self.newest is not None else 'starting from the beginning'
+      )
       log.warning('checkpoint %d is %s; moved to %s, %s', step, what, aside, fallback)
 
   def restore(self, target: TrainState) -> tuple[TrainState, Any]:
@@ -235,9 +237,7 @@ def restore_step(
   path = directory / str(step)
   _check_signature(path, target)
   manager = manager or ocp.CheckpointManager(directory.absolute())
-  items = ocp.args.Composite(
-    state=ocp.args.StandardRestore(target), data=ocp.args.JsonRestore()
-  )
+  items = ocp.args.Composite(state=ocp.args.StandardRestore(target), data=ocp.args.JsonRestore())
   try:
     restored = manager.restore(step, args=items)
   except Exception as error:  # Orbax and TensorStore raise many kinds, none of them documented.
@@ -249,7 +249,7 @@ def write_json_atomically(path: pathlib.Path, value: Any):
   """Writes JSON so that a reader sees the old file or the new one, never half of it."""
   temporary = path.with_name(path.name + '.tmp')
   with open(temporary, 'w') as file:
-    json.dump(value, file, indent=1, sort_keys=True)
+    json.dump(value, file, indent=1)
     file.flush()
     os.fsync(file.fileno())
   temporary.replace(path)

@@ -23,19 +23,14 @@ def sharded(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec('data'))
 
 
-def local_batch_size(batch_size: int, mesh: Mesh) -> int:
-  """Sequences per process of a global batch.
-
-  Raises:
-    ConfigError: the batch can't be divided evenly over the devices.
-  """
+def check_batch_size(batch_size: int, mesh: Mesh):
+  """Raises ConfigError if a global batch can't be divided evenly over the devices."""
   if batch_size % mesh.size:
     lower = batch_size - batch_size % mesh.size
     raise ConfigError(
       f'train.batch_size {batch_size} does not divide over {mesh.size} devices; '
       f'use {lower or mesh.size} or {lower + mesh.size}'
     )
-  return batch_size // jax.process_count()
 
 
 def to_devices(batch: PyTree, mesh: Mesh) -> PyTree:

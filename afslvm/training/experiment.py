@@ -21,8 +21,9 @@ class Experiment:
     seed: of parameters, data order and noise.
     train: budgets.
     optimizer: of the parameters.
-    training_batches: (local batch size) -> endless iterator with `get_state` and `set_state`.
-    validation_batches: (local batch size) -> finite iterator of fixed crops.
+    training_batches: makes an endless iterator with `get_state` and `set_state`, over this
+      process's part of each global batch.
+    validation_batches: makes a finite iterator over this process's part of fixed crops.
     fingerprint: of the data.
     config: the whole config as plain values, for the record.
   """
@@ -33,7 +34,7 @@ class Experiment:
   seed: int
   train: TrainSettings
   optimizer: OptimizerSettings
-  training_batches: Callable[[int], Any]
-  validation_batches: Callable[[int], Iterator[Batch]]
+  training_batches: Callable[[], Any]
+  validation_batches: Callable[[], Iterator[Batch]]
   fingerprint: str
   config: dict[str, Any]

@@ -20,7 +20,7 @@ from afslvm.training.experiment import Batch, Experiment
 from afslvm.training.optimizer import make_optimizer
 from afslvm.training.progress import Progress, format_duration
 from afslvm.training.signals import StopRequest
-from afslvm.training.state import TrainState, create_state
+from afslvm.training.state import TrainState, abstract_state, create_state
 from afslvm.training.step import make_train_step
 from afslvm.training.summaries import Summaries
 from afslvm.training.validation import make_validation
@@ -52,8 +52,8 @@ def train(workdir: Workdir, experiment: Experiment) -> int:
     return 0
 
   mesh = distributed.make_mesh()
-  local = distributed.local_batch_size(settings.batch_size, mesh)
-  batches = experiment.training_batches(local)
+  distributed.check_batch_size(settings.batch_size, mesh)
+  batches = experiment.training_batches()
   checkpoints = checkpoint.Checkpoints(workdir.checkpoints, settings.keep_checkpoints)
   state = _initial_or_restored(experiment, checkpoints, batches, mesh)
   start = int(state.step)
@@ -105,7 +105,9 @@ def train(workdir: Workdir, experiment: Experiment) -> int:
   if stop.signal and step < settings.num_steps:
     log.warning('saved step %d; run the same command again to continue', step)
     return stop.signal
-  log.info('trained %d steps in %s', step - start, format_duration(time.monotonic() - progress.began))
+  log.info(
+    'trained %d steps in %s', step - start, format_duration(time.monotonic() - progress.began)
+  )
   return 0
 
 
@@ -113,36 +115,23 @@ def _due(step: int, every: int) -> bool:
   return every > 0 and step % every == 0
 
 
-def abstract_state(experiment: Experiment, mesh: Mesh) -> TrainState:
-  """Shapes, dtypes and shardings of the state, without computing anything."""
-  settings = experiment.train
-  shape = (1, experiment.length, *experiment.model.event_shape)
-  optimizer = make_optimizer(experiment.optimizer, settings.num_steps)
-  create = functools.partial(
-    create_state,
-    experiment.model,
-    optimizer,
-    seed=experiment.seed,
-    use_ema=experiment.optimizer.ema_decay > 0,
-  )
-  state = jax.eval_shape(create, jax.ShapeDtypeStruct(shape, np.float32))
-  sharding = distributed.replicated(mesh)
-  return jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state
-  )
-
-
 def _initial_or_restored(
   experiment: Experiment, checkpoints: checkpoint.Checkpoints, batches: Any, mesh: Mesh
 ) -> TrainState:
   """Restores state and data position, or initialises from the first batch."""
   if checkpoints.newest is not None:
-    state, data_state = checkpoints.restore(abstract_state(experiment, mesh))
+    target = abstract_state(
+      experiment.model,
+      experiment.train,
+      experiment.optimizer,
+      experiment.length,
+      distributed.replicated(mesh),
+    )
+    state, data_state = checkpoints.restore(target)
     batches.set_state(data_state)
     log.info('resuming from step %d (verified)', int(state.step))
     return state
-  local = distributed.local_batch_size(experiment.train.batch_size, mesh)
-  first = distributed.to_devices(next(experiment.training_batches(local)), mesh)
+  first = distributed.to_devices(next(experiment.training_batches()), mesh)
   optimizer = make_optimizer(experiment.optimizer, experiment.train.num_steps)
 
   def create(batch):
@@ -159,9 +148,7 @@ def _compiled_step(experiment: Experiment, mesh: Mesh):
   optimizer = make_optimizer(experiment.optimizer, experiment.train.num_steps)
   step = make_train_step(loss, optimizer, experiment.seed, experiment.optimizer.ema_decay)
   whole, parts = distributed.replicated(mesh), distributed.sharded(mesh)
-  return jax.jit(
-    step, in_shardings=(whole, parts), out_shardings=(whole, whole), donate_argnums=0
-  )
+  return jax.jit(step, in_shardings=(whole, parts), out_shardings=(whole, whole), donate_argnums=0)
 
 
 def _timing(
@@ -223,7 +210,7 @@ def _write_receipt(
   step, path = int(state.step), workdir.path / 'receipt.json'
   wall = time.monotonic() - progress.began
   earlier = json.loads(path.read_text())['total_wall_seconds'] if path.exists() else 0.0
-  rate = progress.rate(step)
+  rate = progress.last_rate
   checkpoint.write_json_atomically(
     path,
     {

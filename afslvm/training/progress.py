@@ -22,6 +22,7 @@ class Progress:
   def __init__(self, start: int, total: int, every_seconds: float = 5.0):
     self.start, self.total, self.every_seconds = start, total, every_seconds
     self.began = self.last_line = time.monotonic()
+    self.last_rate = 0.0
     self._first: tuple[int, float] | None = None
 
   def rate(self, step: int) -> float:
@@ -35,11 +36,10 @@ class Progress:
     now = time.monotonic()
     if self._first is None:
       self._first = (step, now)
+    self.last_rate = self.rate(step)
     if now - self.last_line < self.every_seconds and step < self.total:
       return
     self.last_line = now
-    rate = self.rate(step)
+    rate = self.last_rate
     left = format_duration((self.total - step) / rate) if rate else '?'
-    log.info(
-      'step %d/%d  %s  %.1f steps/s  %s left', step, self.total, message, rate, left
-    )
+    log.info('step %d/%d  %s  %.1f steps/s  %s left', step, self.total, message, rate, left)

@@ -6,6 +6,8 @@ import optax
 from flax import struct
 
 from afslvm.models.base import SequenceModel
+from afslvm.training.optimizer import make_optimizer
+from afslvm.training.settings import OptimizerSettings, TrainSettings
 from afslvm.types import Array, PyTree
 
 
@@ -47,4 +49,22 @@ def create_state(
     ema=jax.tree.map(jnp.copy, (params, model_state)) if use_ema else (),
     skipped=jnp.zeros((), jnp.int32),
     skipped_in_row=jnp.zeros((), jnp.int32),
+  )
+
+
+def abstract_state(
+  model: SequenceModel,
+  train: TrainSettings,
+  settings: OptimizerSettings,
+  length: int,
+  sharding: jax.sharding.Sharding,
+) -> TrainState:
+  """Shapes, dtypes and shardings of the state, without computing anything."""
+  optimizer = make_optimizer(settings, train.num_steps)
+  x = jax.ShapeDtypeStruct((1, length, *model.event_shape), jnp.float32)
+  state = jax.eval_shape(
+    lambda x: create_state(model, optimizer, x, seed=0, use_ema=settings.ema_decay > 0), x
+  )
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state
   )

@@ -42,13 +42,14 @@ class Summaries:
       self._writer.add_image('validation/flows', self._frames(variables), step, dataformats='HWC')
 
   def _frames(self, variables: PyTree) -> np.ndarray:
+    from afslvm.evaluation import visuals
     from afslvm.visualization import frames
 
     experiment = self._experiment
-    batch = next(iter(experiment.validation_batches(1)))
+    first = next(iter(experiment.validation_batches()))['x'][:1]
     key = jax.random.key(0)
-    x = preprocessing.dequantise(key, batch['x'], experiment.dequantisation)
-    rows = frames.visual_rows(experiment.model, variables, x, key)
+    x = preprocessing.dequantise(key, first, experiment.dequantisation)
+    rows = visuals.visual_rows(experiment.model, variables, x, key)
     return frames.stack_rows(rows, index=0)
 
   def close(self):

@@ -20,7 +20,6 @@ VALIDATION_SEED = 1
 def make_validation(experiment: Experiment, mesh: Mesh) -> Callable[[PyTree], float]:
   """Builds `variables -> nats per dimension`, with the same data and noise at every call."""
   model, kind = experiment.model, experiment.dequantisation
-  local = distributed.local_batch_size(experiment.train.batch_size, mesh)
 
   @jax.jit
   def score(variables, batch, key):
@@ -29,9 +28,7 @@ def make_validation(experiment: Experiment, mesh: Mesh) -> Callable[[PyTree], fl
 
   def validate(variables: PyTree) -> float:
     sums = []
-    batches = itertools.islice(
-      experiment.validation_batches(local), experiment.train.validation_batches
-    )
+    batches = itertools.islice(experiment.validation_batches(), experiment.train.validation_batches)
     for index, batch in enumerate(batches):
       key = jax.random.fold_in(jax.random.key(VALIDATION_SEED), index)
       sums.append(score(variables, distributed.to_devices(batch, mesh), key))

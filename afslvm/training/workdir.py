@@ -1,12 +1,12 @@
 """The folder of one run: its lock, its config, and records that survive a kill.
 
-  config.json        the config, as it was when training began
-  metrics.jsonl      reproducible values only: the same bytes whether or not the run was interrupted
-  timing.jsonl       wall-clock values
-  receipt.json       versions, commit, data, device, speed, memory
-  checkpoints/       verified checkpoints
-  tensorboard/       scalars and pictures
-  evaluation/        one JSON per protocol
+config.json        the config, as it was when training began
+metrics.jsonl      reproducible values only: the same bytes whether or not the run was interrupted
+timing.jsonl       wall-clock values
+receipt.json       versions, commit, data, device, speed, memory
+checkpoints/       verified checkpoints
+tensorboard/       scalars and pictures
+evaluation/        one JSON per protocol
 """
 
 import fcntl

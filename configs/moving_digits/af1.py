@@ -1,6 +1,6 @@
 """1-AF on moving digits, 16 x 16.
 
-  python launch/train.py --config=configs/moving_digits/af1.py --workdir=runs/af1
+python launch/train.py --config=configs/moving_digits/af1.py --workdir=runs/af1
 """
 
 from configs.moving_digits import flows

@@ -1,6 +1,6 @@
 """2-AF on moving digits, 16 x 16.
 
-  python launch/train.py --config=configs/moving_digits/af2.py --workdir=runs/af2
+python launch/train.py --config=configs/moving_digits/af2.py --workdir=runs/af2
 """
 
 from configs.moving_digits import flows

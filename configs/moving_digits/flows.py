@@ -20,15 +20,11 @@ CONDITIONER = {
 
 
 def get_config(num_flows: int):
+  bounds = {'boundary': 'context', 'log_scale_low': -7.0, 'log_scale_high': 2.0}
+  on_data = {**bounds, 'shift_activation': 'sigmoid'}
+  on_noise = {**bounds, 'shift_activation': 'linear'}
   model = common.temporal_flows(
-    num_flows,
-    common.standard_normal(),
-    CONDITIONER,
-    boundary='context',
-    shift_activation='sigmoid',
-    log_scale_bound='smooth',
-    log_scale_low=-7.0,
-    log_scale_high=2.0,
+    common.standard_normal(), CONDITIONER, [on_data] + [on_noise] * (num_flows - 1)
   )
   return common.experiment(
     data={'name': 'moving_digits', 'length': 3 * num_flows + 10},

@@ -22,14 +22,8 @@ CONDITIONER = {
 
 
 def get_config(num_flows: int, boundary: str):
-  model = common.temporal_flows(
-    num_flows,
-    common.standard_normal(),
-    CONDITIONER,
-    boundary=boundary,
-    shift_activation='linear',
-    log_scale_bound='paper',
-  )
+  flow = {'boundary': boundary, 'shift_activation': 'linear', 'log_scale_bound': 'paper'}
+  model = common.temporal_flows(common.standard_normal(), CONDITIONER, [flow] * num_flows)
   return common.experiment(
     data={'name': 'moving_mnist', 'frame_size': 64, 'length': 3 * num_flows + 10},
     model=model,

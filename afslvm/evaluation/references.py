@@ -1,0 +1,58 @@
+"""Trivial models in the same contract; a model that isn't better than these has learned nothing."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from afslvm.transforms import preprocessing
+
+STATIC, COPY_LAST = 'static Gaussian', 'copy-last Gaussian'
+FIT_SEED = 2
+
+
+class References(NamedTuple):
+  """Independent Gaussians per dimension, each parameter [*event], fitted to training data.
+
+  `static` ignores time: N(mean, variance). `copy-last` expects no change: N(x_{t-1}, change).
+  """
+
+  mean: np.ndarray
+  variance: np.ndarray
+  change: np.ndarray
+
+  def log_likelihoods(self, x: np.ndarray, first: int) -> dict[str, np.ndarray]:
+    """Nats of steps `first`.. of x [B, T, *event], summed per sequence: {name: [B]}."""
+    now, before = x[:, first:], x[:, first - 1 : -1]
+    return {
+      STATIC: _log_normal(now - self.mean, self.variance),
+      COPY_LAST: _log_normal(now - before, self.change),
+    }
+
+
+def _log_normal(residual: np.ndarray, variance: np.ndarray) -> np.ndarray:
+  log_prob = -0.5 * (residual**2 / variance + np.log(2 * np.pi * variance))
+  return log_prob.reshape(len(residual), -1).sum(axis=1, dtype=np.float64)
+
+
+def fit(batches: Iterable[dict[str, Any]], dequantisation: str, first: int) -> References:
+  """Maximum likelihood over steps `first`.. of all sequences, with the protocol's own noise.
+
+  Args:
+    batches: of the training split, as the pipeline gives them.
+    dequantisation: one of `preprocessing.DEQUANTISATIONS`.
+    first: the first scored step, at least 1.
+  """
+  count, total, squares, changes = 0, 0.0, 0.0, 0.0
+  for index, batch in enumerate(batches):
+    key = jax.random.fold_in(jax.random.key(FIT_SEED), index)
+    real = batch['mask'].any(axis=1)
+    x = np.asarray(preprocessing.dequantise(key, batch['x'], dequantisation), np.float64)[real]
+    now, before = x[:, first:], x[:, first - 1 : -1]
+    count += now.shape[0] * now.shape[1]
+    total = total + now.sum(axis=(0, 1))
+    squares = squares + (now**2).sum(axis=(0, 1))
+    changes = changes + ((now - before) ** 2).sum(axis=(0, 1))
+  mean = np.asarray(total / count)
+  return References(mean, np.asarray(squares / count) - mean**2, np.asarray(changes / count))

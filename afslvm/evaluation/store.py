@@ -1,0 +1,71 @@
+"""Evaluations on disk: WORKDIR/evaluation/PROTOCOL.json, reused while it is still true."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from afslvm.evaluation.contract import LikelihoodContract, LikelihoodResult
+from afslvm.training.checkpoint import write_json_atomically
+
+
+def path_of(workdir: pathlib.Path, contract: LikelihoodContract, num_context: int) -> pathlib.Path:
+  """Where an evaluation lies; the name says what differs from the protocol's own choice."""
+  name = contract.protocol
+  if num_context:
+    name += f'_context{num_context}'
+  if contract.split != 'test':
+    name += f'_{contract.split}'
+  return workdir / 'evaluation' / f'{name}.json'
+
+
+def identity(
+  contract: LikelihoodContract, checkpoint: dict[str, Any], fingerprint: str, **settings: Any
+) -> dict[str, Any]:
+  """All that decides the numbers of an evaluation, as JSON would give it back."""
+  values = {
+    'contract': dataclasses.asdict(contract),
+    'checkpoint': checkpoint,
+    'data_fingerprint': fingerprint,
+    'settings': settings,
+  }
+  return json.loads(json.dumps(values))
+
+
+def read_if_current(path: pathlib.Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+  """The evaluation at `path` if it answers exactly `asked` (see `identity`)."""
+  try:
+    found = json.loads(path.read_text())
+  except (OSError, ValueError):
+    return None
+  return found if found.get('identity') == asked else None
+
+
+def write(
+  path: pathlib.Path,
+  asked: dict[str, Any],
+  results: list[LikelihoodResult],
+  decorrelation: dict[str, dict[str, float]],
+  **more: Any,
+) -> dict[str, Any]:
+  """Writes an evaluation and returns what was written."""
+  report = {
+    'identity': asked,
+    'results': [result.to_json() for result in results],
+    'decorrelation': decorrelation,
+    **more,
+  }
+  path.parent.mkdir(parents=True, exist_ok=True)
+  write_json_atomically(path, report)
+  return report
+
+
+def read_all(workdir: pathlib.Path) -> list[dict[str, Any]]:
+  """Every readable evaluation of a run, by file name."""
+  reports = []
+  for path in sorted((workdir / 'evaluation').glob('*.json')):
+    try:
+      reports.append(json.loads(path.read_text()))
+    except (OSError, ValueError):
+      continue
+  return reports
