@@ -1,7 +1,7 @@
-"""Package metadata of afslvm.  Tool settings live in pyproject.toml, pins in launch/requirements.lock.
+"""Package metadata of afslvm; tool settings are in pyproject.toml, pins in launch/.
 
-The lower bounds are the versions the tests were run with on the oldest supported Python (3.11, where
-jax stops at 0.10); newer Pythons resolve to newer releases of jax and flax.
+The lower bounds fit the oldest supported Python, 3.11, where jax stops at 0.10. On newer ones the
+same requirements resolve to newer releases of jax and flax.
 """
 
 import ast

@@ -1,3 +1,3 @@
 """Autoregressive flows across time, sequential latent variable models, variational filtering."""
 
-__version__ = "0.1.0"
+__version__ = '0.1.0'

@@ -1,6 +1,6 @@
 """Tiny models that train 60 steps on `moving_digits` in seconds, to try the machinery.
 
-  python launch/train.py --config=configs/smoke.py --workdir=runs/smoke
+python launch/train.py --config=configs/smoke.py --workdir=runs/smoke
 
 `configs/smoke.py:NAME` is the same for every model: af1 (default), af2.
 """

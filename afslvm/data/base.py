@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
+import math
 import os
 import time
 import types
@@ -101,6 +102,7 @@ class SequenceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   data_space: ClassVar[str] = '8bit'
   embedded: ClassVar[bool] = False
   source_hint: ClassVar[str] = ''
+  url_infos: ClassVar[None] = None  # TFDS downloads nothing for us, so it needs no checksums
 
   def __init_subclass__(cls, **kwargs):
     # Our names may equal those of TFDS' own builders; a registration would clash.
@@ -122,6 +124,7 @@ class SequenceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     self.given_options = dict(options)
     self.options = options_lib.check(self.name, self.OPTIONS, options)
     self.check_options()
+    self._check_size()
     self.tallies: dict[str, Tally] = {}
     self.report: Callable[[str], None] = logging.getLogger('afslvm').info
     config = SequenceConfig(
@@ -156,7 +159,7 @@ class SequenceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     return np.dtype(np.uint8 if self.data_space == '8bit' else np.float32)
 
   def check_options(self):
-    """Raises ConfigError for options that contradict each other."""
+    """Derives options from others; raises ConfigError where they contradict each other."""
 
   def config_name(self) -> str:
     """Directory name of this choice of options."""
@@ -180,8 +183,6 @@ class SequenceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     )
 
   def _split_generators(self, dl_manager):
-    for split in SPLITS:
-      self._check_size(split)
     return {split: self._generate_examples(split) for split in SPLITS}
 
   def _generate_examples(self, split):
@@ -197,15 +198,16 @@ class SequenceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     if tally.sequences != total:
       raise DataError(f'{self.name}: {split} gave {tally.sequences} of {total} sequences')
 
-  def _check_size(self, split: str):
-    per_sequence = self.num_frames * int(np.prod(self.event_shape)) * self.dtype.itemsize
-    size = self.split_size(split) * per_sequence
-    if size > MAX_SPLIT_BYTES:
-      raise ConfigError(
-        f'{self.name}: {split} would take {size / 1e9:.2f} GB and at most '
-        f'{MAX_SPLIT_BYTES / 1e9:.2f} GB can be written; lower data.num_{split} '
-        f'to {MAX_SPLIT_BYTES // per_sequence} or less'
-      )
+  def _check_size(self):
+    per_sequence = self.num_frames * math.prod(self.event_shape) * self.dtype.itemsize
+    for split in SPLITS:
+      size = self.split_size(split) * per_sequence
+      if size > MAX_SPLIT_BYTES:
+        raise ConfigError(
+          f'{self.name}: {split} would take {size / 1e9:.2f} GB and at most '
+          f'{MAX_SPLIT_BYTES / 1e9:.2f} GB can be written; lower data.num_{split} '
+          f'to {MAX_SPLIT_BYTES // per_sequence} or less'
+        )
 
   # TFDS announces both on stdout; the caller's own messages say it once.
   def _log_download_bytes(self):

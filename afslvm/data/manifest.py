@@ -65,8 +65,7 @@ def read(builder: SequenceBuilder) -> dict[str, Any]:
       content[key] != value for key, value in _identity(builder).items()
     ):
       raise DataError(f'{path} is of another data set or version')
-    for split in SPLITS:
-      Tally(sequences=int(content['splits'][split]['sequences']))
+    _ = [content['splits'][split]['sequences'] for split in SPLITS]
     _ = [(entry['bytes'], entry['sha256']) for entry in content['files'].values()]
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise DataError(f'{path} is damaged ({one_line(error)})') from error

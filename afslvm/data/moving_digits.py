@@ -27,7 +27,8 @@ class MovingDigits(base.DrawnBuilder):
 
   Options: `frame_size` in pixels; `num_digits` 1-3; `num_frames`; `bounces` 'deterministic'
   (Srivastava et al.) or 'stochastic' (SVG's rules); `speed`, per frame and as a fraction of the
-  free range: the constant speed, or the largest velocity component (at least one pixel);
+  free range: the constant speed, or the largest velocity component (whole pixels, at least one;
+  SVG's rules include velocity zero, so at 16 pixels one sequence in nine stands still);
   `sprite_size`, by default half the frame; `num_train`, `num_validation`, `num_test`; `seed`.
   Overlapping pixels add and clip at 255. Splits share no digit image.
   """

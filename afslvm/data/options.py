@@ -93,7 +93,9 @@ class Choice(Option):
 
   def parse(self, text: str) -> Any:
     """See base class."""
-    return self.check({str(choice): choice for choice in self.choices}.get(text, text))
+    return self.check(
+      {str(choice).lower(): choice for choice in self.choices}.get(text.lower(), text)
+    )
 
 
 def check(dataset: str, table: Mapping[str, Option], given: Mapping[str, Any]):

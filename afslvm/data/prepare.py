@@ -145,9 +145,9 @@ def remedy(builder: SequenceBuilder) -> str:
     words.append(f'--source={builder.source}')
   if builder.given_data_dir:
     words.append(f'--data_dir={builder.given_data_dir}')
-  if builder.given_options:
-    pairs = ','.join(f'{name}={value}' for name, value in builder.given_options.items())
-    words.append(f'--options={pairs}')
+  given, table = builder.given_options, builder.OPTIONS
+  if chosen := [f'{k}={given[k]}' for k in given if given[k] != table[k].default]:
+    words.append(f'--options={",".join(chosen)}')
   hint = '' if builder.embedded or builder.source else f' [--source=PATH, {builder.source_hint}]'
   return f'run: {shlex.join(words)}{hint}'
 

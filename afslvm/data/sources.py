@@ -157,7 +157,8 @@ def _read_idx(path: str, count: int) -> np.ndarray:
   header = np.array([0x803, count, 28, 28], '>u4').tobytes()
   size = len(header) + count * 28 * 28
   expected = f'{count} images of 28x28 in idx format'
-  with _one_line(path, expected), (gzip.open if path.endswith('.gz') else open)(path) as file:
+  opener = gzip.open if path.endswith('.gz') else open
+  with _one_line(path, expected), opener(path, 'rb') as file:
     content = file.read(size + 1)
   if content[: len(header)] != header:
     raise DataError(f'{path}: expected {expected}, found another header')

@@ -1,0 +1,1 @@
+"""Configs on Moving MNIST at the AF paper's size."""

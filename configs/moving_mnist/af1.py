@@ -1,6 +1,6 @@
 """1-AF on Moving MNIST, 64 x 64, at the paper's size: 335,042 parameters.
 
-  python launch/train.py --config=configs/moving_mnist/af1.py --workdir=runs/moving_mnist_af1
+python launch/train.py --config=configs/moving_mnist/af1.py --workdir=runs/moving_mnist_af1
 
 `configs/moving_mnist/af1.py:learned` gives a density of all frames and the 343,234 parameters of
 Table 3. Expected in the paper: 2.15 nats/dim (`af_paper`), on a GPU.

@@ -1,0 +1,16 @@
+"""1-AF on stochastic moving MNIST, 32 x 32, from MNIST files.
+
+python launch/prepare_data.py --dataset=stochastic_moving_mnist --options=frame_size=32 \\
+  --source=mnist.npz
+python launch/train.py --config=configs/stochastic_moving_mnist/af1.py --workdir=runs/smm_af1
+"""
+
+from configs import small_flows
+
+
+def get_config():
+  return small_flows.get_config(
+    num_flows=1,
+    data={'name': 'stochastic_moving_mnist', 'frame_size': 32},
+    train={'num_steps': 2000},
+  )

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# From a fresh clone to a page of results:  bash launch/quickstart.sh [OUTDIR]
+#
+# Makes the environment, prepares the embedded digits, trains 1-AF and 2-AF, evaluates both on held-out
+# digits and writes OUTDIR/report/index.html (OUTDIR is runs/quickstart in the repository by default).
+# Run again, it resumes what was interrupted and reuses what is done.  Variables:
+#
+#   AFSLVM_SMOKE=1    a few steps only, to see that every stage runs (OUTDIR is then runs/smoke)
+#   AFSLVM_OVERRIDES  more arguments for the training runs, e.g. '--config.seed=1'
+#
+# and those of launch/setup_env.sh.  A stage that fails ends the script with the exit code of the stage.
+set -euo pipefail
+
+source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh" || exit $?
+SECONDS=0  # what is reported leaves the installation out
+
+outdir=$REPOSITORY/runs/quickstart
+read -r -a train_arguments <<<"${AFSLVM_OVERRIDES:-}"
+if [[ ${AFSLVM_SMOKE:-0} == 1 ]]; then
+  outdir=$REPOSITORY/runs/smoke
+  train_arguments=(
+    --config.train.num_steps=20 --config.train.log_every=10
+    --config.train.eval_every=20 --config.train.checkpoint_every=20 "${train_arguments[@]}"
+  )
+fi
+[[ -z ${1:-} ]] || outdir=$(mkdir -p "$1" && CDPATH= cd -- "$1" && pwd) || exit 2
+
+# Compiled programs are kept between runs where there is a home to keep them in.
+keep_compiled_programs() {
+  local place=${JAX_COMPILATION_CACHE_DIR:-${HOME:+$HOME/.cache/afslvm/jax}}
+  [[ -n $place ]] && mkdir -p "$place" 2>/dev/null && [[ -w $place ]] || return 0
+  export JAX_COMPILATION_CACHE_DIR=$place
+  export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=${JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS:-0}
+  export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=${JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES:--1}
+}
+
+# run_stage NAME SCRIPT [ARGUMENTS...]: ends this script, with one line, when the stage fails.
+run_stage() {
+  local name=$1 began=$SECONDS code
+  shift
+  printf 'quickstart: %s\n' "$name"
+  "${dies_with_us[@]}" python "$@" </dev/null &
+  child=$!
+  # `wait` also returns when a signal was passed on; the stage then still has its state to save.
+  until wait "$child"; code=$?; ((code < 128)) || ! kill -0 "$child" 2>/dev/null; do :; done
+  ((code != 0)) || code=$stopped
+  if ((code != 0)); then
+    printf 'quickstart: stage "%s" ended with exit code %d; to continue, run the same command again\n' \
+      "$name" "$code" >&2
+    exit "$code"
+  fi
+  printf 'quickstart: %s took %d s\n' "$name" $((SECONDS - began))
+}
+
+# evaluate MODEL PROTOCOL [ARGUMENTS...]
+evaluate() {
+  local model=$1 protocol=$2
+  shift 2
+  run_stage "evaluate $model $protocol${*:+ $*}" launch/evaluate.py \
+    --workdir="$outdir/$model" --protocol="$protocol" "$@"
+}
+
+# pass_on SIGNAL CODE: to the running stage, which saves and ends; the exit code is CODE if it does not say.
+pass_on() {
+  stopped=$2
+  [[ -n $child ]] && kill -s "$1" "$child" 2>/dev/null || exit "$stopped"
+}
+
+child= stopped=0 dies_with_us=()
+set -m  # a stage has a process group of its own, so that a signal reaches it once, from here
+if setpriv --pdeathsig KILL true 2>/dev/null; then
+  dies_with_us=(setpriv --pdeathsig KILL)  # kill -9 of this script must not leave a trainer behind
+fi
+trap 'pass_on TERM 143' TERM HUP
+trap 'pass_on INT 130' INT
+
+keep_compiled_programs
+cd "$REPOSITORY"
+run_stage 'prepare data' launch/prepare_data.py --dataset=moving_digits
+for model in af1 af2; do
+  run_stage "train $model" launch/train.py --config="configs/moving_digits/$model.py" \
+    --workdir="$outdir/$model" "${train_arguments[@]}"
+  evaluate "$model" af_paper
+  evaluate "$model" discrete
+done
+# One flow is scored from frame 3 on, two from frame 6: here the first on the frames of the second.
+evaluate af1 af_paper --num_context=6
+run_stage 'report' launch/report.py "$outdir/af1" "$outdir/af2" --output="$outdir/report/index.html"
+printf 'quickstart: %s (%d s in all)\n' "$outdir/report/index.html" "$SECONDS"
