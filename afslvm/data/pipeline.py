@@ -50,7 +50,9 @@ def training_batches(
   def random_crop(x, rng):
     return crop(x, rng.integers(max(len(x) - length, 0) + 1), length)
 
-  dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat().random_map(random_crop)
+  epochs = 2**48 // len(source)  # endless in practice; beyond 2**53 Grain's lengths overflow
+  records = grain.MapDataset.source(source).seed(seed).shuffle().repeat(epochs)
+  dataset = records.random_map(random_crop)
   return iter(_share(dataset, batch_size, process_index, process_count))
 
 
@@ -106,8 +108,13 @@ def crop(x: np.ndarray, start: int, length: int) -> dict[str, np.ndarray]:
 
 
 def _share(dataset, batch_size: int, process_index: int, process_count: int) -> grain.IterDataset:
-  shares = dataset.batch(batch_size // process_count)
+  shares = dataset.batch(batch_size // process_count, batch_fn=_stack)
   return shares[process_index::process_count].to_iter_dataset(_READ_AHEAD)
+
+
+def _stack(rows) -> dict[str, np.ndarray]:
+  # Grain's own stacking gives a view of the read-only record where there is one row.
+  return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
 
 def _check(source, batch_size, length, start, process_index, process_count):

@@ -99,7 +99,8 @@ class AutoregressiveAffine(nn.Module):
       first = (x.shape[0], min(self.window, x.shape[1]), *x.shape[2:])
       parameters.append([jnp.broadcast_to(p, first) for p in self.initial_parameters()])
     if x.shape[1] > self.window:
-      features = self.encode(x[:, :-1], mask[:, :-1])
+      # A step counts in the encoder's batch statistics where there is a next one to condition.
+      features = self.encode(x[:, :-1], mask[:, 1:])
       parameters.append(self.next_parameters(features, mask[:, self.window :]))
     if not parameters:
       return x[:, :0], x[:, :0]

@@ -48,7 +48,6 @@ def test_prepares_verifies_reuses_and_repairs(tmp_path):
 MISTAKES = [
   (['--dataset=moving_digit'], 2, ['moving_digit', 'did you mean "moving_digits"']),
   (['--dataset=particle', '--options=sigma=-1'], 2, ['sigma=-1', 'above 0']),
-  (['--dataset=moving_digits', '--options=speeed=1'], 2, ['did you mean "speed"']),
   (['--dataset=moving_mnist', '--source=nowhere'], 3, ['nowhere', 'train-images-idx3-ubyte']),
 ]
 

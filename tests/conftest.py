@@ -1,0 +1,58 @@
+"""Shared fixtures. Everything runs on CPU; subprocesses share one compilation cache."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / 'shared'
+
+
+@pytest.fixture(scope='session')
+def shared_data():
+  """Real data beside the checkout; tests that need it skip where it is missing."""
+  folder = SHARED / 'data'
+  if not folder.is_dir():
+    pytest.skip('needs the real data of ../shared/data, which is not beside this checkout')
+  return folder
+
+
+@pytest.fixture(scope='session')
+def session_dir(tmp_path_factory):
+  """A folder for what several tests use: prepared data, compiled programs."""
+  return tmp_path_factory.mktemp('session')
+
+
+@pytest.fixture(scope='session')
+def environment(session_dir):
+  """Environment of subprocesses: one data folder and one compilation cache for all of them."""
+  return {
+    **os.environ,
+    'TFDS_DATA_DIR': str(session_dir / 'data'),
+    'JAX_COMPILATION_CACHE_DIR': str(session_dir / 'jax_cache'),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
+    'PYTHONPATH': str(ROOT),
+  }
+
+
+@pytest.fixture(scope='session')
+def launch(environment):
+  """Runs `python launch/NAME.py ARGUMENTS` from the repository root, as a user would."""
+
+  def run(name, *arguments, timeout=300, **more_environment):
+    return subprocess.run(
+      [sys.executable, f'launch/{name}.py', *map(str, arguments)],
+      cwd=ROOT,
+      env={**environment, **more_environment},
+      capture_output=True,
+      text=True,
+      timeout=timeout,
+    )
+
+  return run

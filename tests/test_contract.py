@@ -1,0 +1,238 @@
+"""Laws that every sequence model obeys, over the table of constructors."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from afslvm.objectives import elbo
+from afslvm.transforms import affine
+from tests import constructors, oracles
+
+every_model = pytest.mark.parametrize('name', constructors.MODELS)
+every_flow = pytest.mark.parametrize('name', constructors.FLOWS)
+RNGS = {'sample': jax.random.key(7)}
+
+
+@functools.cache
+def make(name):
+  model = constructors.MODELS[name]()
+  x = constructors.data(model)
+  return model, constructors.randomized(model, x), x
+
+
+def terms_of(model, variables, x, mask=None):
+  return jax.jit(lambda x: model.apply(variables, x, mask, rngs=RNGS))(x)
+
+
+@every_model
+def test_parallel_equals_stepwise(name):
+  model, variables, x = make(name)
+
+  def stepwise(model, x):
+    state, steps = model.initial_state(x.shape[0]), []
+    for t in range(x.shape[1]):
+      state, terms = model.step(state, x[:, t])
+      steps.append(terms)
+    return jax.tree.map(lambda *values: jnp.stack(values, axis=1), *steps)
+
+  expected = jax.jit(lambda x: model.apply(variables, x, method=stepwise, rngs=RNGS))(x)
+  found = terms_of(model, variables, x)
+  np.testing.assert_array_equal(found.scored, expected.scored)
+  np.testing.assert_allclose(found.elbo, expected.elbo, rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(found.log_det, expected.log_det, rtol=1e-4, atol=1e-4)
+
+
+@every_model
+def test_scored_steps_and_zeros_elsewhere(name):
+  model, variables, x = make(name)
+  terms = terms_of(model, variables, x)
+  expected = np.arange(x.shape[1]) >= model.min_context
+  np.testing.assert_array_equal(terms.scored, np.broadcast_to(expected, x.shape[:2]))
+  assert np.all(np.asarray(terms.elbo)[:, ~expected] == 0)
+  assert np.all(np.asarray(terms.elbo)[:, expected] != 0)
+
+
+@every_model
+def test_future_frames_do_not_change_past_terms(name):
+  model, variables, x = make(name)
+  before = terms_of(model, variables, x)
+  for t in (model.min_context, x.shape[1] - 1):
+    after = terms_of(model, variables, x.at[:, t].add(0.37))
+    np.testing.assert_array_equal(before.elbo[:, :t], after.elbo[:, :t])
+    assert np.all(np.asarray(before.elbo[:, t]) != np.asarray(after.elbo[:, t]))
+
+
+@every_model
+def test_padding_changes_nothing(name):
+  """Neither the loss nor any gradient nor the batch statistics, even where the padding is NaN."""
+  model, variables, x = make(name)
+  params = variables.get('params', {})
+  state = {k: v for k, v in variables.items() if k != 'params'}
+  steps = x.shape[1] - 1
+  garbage = x.at[:, steps].set(jnp.nan)
+  garbage = jnp.concatenate([garbage, jnp.full_like(garbage[:1], jnp.nan)])
+  mask = jnp.ones(garbage.shape[:2], bool).at[:, steps].set(False).at[-1].set(False)
+
+  def run(x, mask):
+    loss = functools.partial(elbo.negative_elbo, model, 'none')
+    batch = {'x': x, 'mask': mask}
+    gradient = jax.value_and_grad(loss, has_aux=True)
+    return jax.jit(gradient)(params, state, batch, jax.random.key(0))
+
+  (loss, (_, new_state)), grads = run(x[:, :steps], jnp.ones((x.shape[0], steps), bool))
+  (padded, (_, padded_state)), padded_grads = run(garbage, mask)
+  np.testing.assert_allclose(padded, loss, rtol=1e-5)
+  for a, b in ((grads, padded_grads), (new_state, padded_state)):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4), a, b)
+
+
+@every_flow
+def test_every_parameter_receives_gradient(name):
+  model, variables, x = make(name)
+  loss = functools.partial(elbo.negative_elbo, model, 'none')
+  batch = {'x': x, 'mask': jnp.ones(x.shape[:2], bool)}
+  state = {k: v for k, v in variables.items() if k != 'params'}
+  grads = jax.grad(loss, has_aux=True)(variables['params'], state, batch, jax.random.key(0))[0]
+  for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
+    assert np.all(np.isfinite(leaf)), path
+    name_of_leaf = jax.tree_util.keystr(path)
+    if 'batch' in name and "['conv']['bias']" in name_of_leaf:
+      continue  # a bias before BatchNorm is part of the papers' counts; its gradient cancels
+    assert np.any(np.asarray(leaf) != 0), f'{name_of_leaf} gets no gradient'
+
+
+@every_flow
+def test_log_det_matches_dense_jacobian(name):
+  model, variables, x = make(name)
+  x = x[:1, : model.min_context + 3]
+  start = model.min_context
+
+  def normalized(tail):
+    """The innermost y of a sequence whose context is given."""
+    sequence = jnp.concatenate([x[:, :start], tail], axis=1)
+    level, module_path = sequence, []
+    while hasattr(_submodule(model, module_path), 'flow'):
+      path = tuple(module_path)
+      level = model.apply(
+        variables, level, method=lambda m, v, path=path: _submodule(m, path).normalize(v)
+      )
+      module_path.append('base')
+    return level[:, -tail.shape[1] :]
+
+  terms = terms_of(model, variables, x)
+  expected = oracles.dense_log_det(normalized, x[:, start:])
+  np.testing.assert_allclose(-float(terms.log_det.sum()), expected, rtol=1e-3, atol=1e-3)
+
+
+def _submodule(model, path):
+  for name in path:
+    model = getattr(model, name)
+  return model
+
+
+@every_flow
+def test_the_density_is_normal_in_y_plus_log_det(name):
+  """Eq. 7-9 put together by hand from shifts and scales that the model shows."""
+  model, variables, x = make(name)
+  terms, shown = model.apply(variables, x, rngs=RNGS, mutable=['visuals'])
+  visuals, level, log_scale = shown['visuals'], x, 0.0
+  steps = x.shape[1] - model.min_context
+  while 'scale' in visuals:
+    scale, shift = visuals['scale'][0], visuals['shift'][0]
+    level = (level[:, -scale.shape[1] :] - shift) / scale
+    log_scale = log_scale + np.log(scale).reshape(*scale.shape[:2], -1).sum(-1)[:, -steps:]
+    visuals = visuals.get('base', {})
+  y = np.asarray(level, np.float64)[:, -steps:].reshape(x.shape[0], steps, -1)
+  log_prob = -0.5 * (y**2 + np.log(2 * np.pi)).sum(-1) - log_scale
+  np.testing.assert_allclose(terms.elbo[:, -steps:], log_prob, rtol=1e-4, atol=1e-3)
+
+
+@every_flow
+@pytest.mark.parametrize('parallel', [False, True], ids=['scan', 'jacobi'])
+def test_generating_undoes_normalizing(name, parallel):
+  """Given the noise of a sequence and its context, both samplers give the sequence back."""
+  model, variables, x = make(name)
+  context = model.num_context
+  if model.min_context == 0:
+    context = 1  # also start inside the learned boundary
+  y = x
+  for depth in range(name.count('AF') and int(name[0])):
+    path = ('base',) * depth
+    y = model.apply(variables, y, method=lambda m, v, path=path: _submodule(m, path).normalize(v))
+  noise = tuple(np.asarray(y[:, y.shape[1] - (x.shape[1] - context) :], float).ravel())
+  base = oracles.GivenNoise(model.event_shape, noise=noise)
+  generator = _with_base(model, base)
+  generate = jax.jit(
+    lambda c: generator.apply(
+      variables, c, x.shape[1] - context, 1.0, parallel, method='generate', rngs=RNGS
+    )
+  )
+  np.testing.assert_allclose(generate(x[:, :context]), x[:, context:], rtol=1e-3, atol=1e-3)
+
+
+def _with_base(model, base):
+  inner = _with_base(model.base, base) if hasattr(model, 'base') else None
+  return model.copy(base=inner) if inner is not None else base
+
+
+@every_model
+def test_generated_steps_are_scored_as_by_the_whole_model(name):
+  """Generation continues the filter's state: drawing at temperature 0 hits the mode of each step."""
+  model, variables, x = make(name)
+  context = x[:, : max(model.min_context, 1)]
+  drawn = model.apply(variables, context, 3, 0.0, method='generate', rngs=RNGS)
+  sequence = jnp.concatenate([context, drawn], axis=1)
+  best = terms_of(model, variables, sequence).elbo[:, context.shape[1]]
+  worse = terms_of(model, variables, sequence.at[:, context.shape[1]].add(0.1))
+  assert np.all(np.asarray(best) > np.asarray(worse.elbo[:, context.shape[1]]))
+  again = model.apply(variables, context, 3, 0.0, method='generate', rngs=RNGS)
+  np.testing.assert_array_equal(drawn, again)
+
+
+@pytest.mark.parametrize('boundary', ['context', 'learned'])
+def test_identity_flow_reduces_to_base_model(boundary):
+  """Zero heads: a fresh flow leaves the base model's terms."""
+  model = constructors.flows(2, constructors.conv(), boundary=boundary)
+  x = constructors.data(model)
+  variables = model.init({'params': jax.random.key(0)}, x, method='initialize')
+  base = constructors.MODELS['standard_normal']().copy(event_shape=model.event_shape)
+  expected = np.asarray(base.apply({}, x).elbo) * (np.arange(x.shape[1]) >= model.min_context)
+  terms = model.apply(variables, x)
+  np.testing.assert_allclose(terms.elbo, expected, rtol=1e-5)
+  np.testing.assert_array_equal(terms.log_det, 0.0)
+
+
+def test_too_short_a_context_is_refused():
+  model, variables, x = make('1-AF conv batch context')
+  with pytest.raises(ValueError, match='this model needs 2'):
+    model.apply(variables, x[:, :1], 3, method='generate', rngs=RNGS)
+  with pytest.raises(ValueError, match='nothing to score'):
+    model.apply(variables, x[:, :2])
+
+
+def test_another_event_shape_is_refused():
+  model, variables, x = make('1-AF conv batch context')
+  with pytest.raises(ValueError, match='the model expects'):
+    model.apply(variables, x[..., :1])
+
+
+def test_conditioners_see_the_window_and_nothing_older():
+  model, variables, x = make('1-AF conv group learned')
+  before = terms_of(model, variables, x)
+  after = terms_of(model, variables, x.at[:, 2].add(0.5))
+  changed = np.any(np.asarray(before.elbo != after.elbo), axis=0)
+  np.testing.assert_array_equal(changed, np.isin(np.arange(x.shape[1]), [2, 3, 4]))
+
+
+def test_visuals_cost_nothing_unless_requested():
+  model, variables, x = make('2-AF dense learned')
+  assert 'tanh' in str(jax.make_jaxpr(lambda x: model.apply(variables, x))(x))
+  _, updated = model.apply(variables, x, mutable=['visuals'])
+  shown = updated['visuals']
+  np.testing.assert_allclose(
+    affine.inverse(x, shown['shift'][0], jnp.log(shown['scale'][0]), 1)[0], shown['y'][0], rtol=1e-4
+  )
+  assert not model.apply(variables, x, mutable=['batch_stats'])[1]
