@@ -289,6 +289,25 @@ class TrainedRun:
     """
     return self._state().evaluated
 
+  def parameters_sha256(self) -> str:
+    """Of the parameters as they are restored, the moving average aside.
+
+    Raises:
+      CheckpointError: they aren't those that were saved.
+    """
+    from afslvm.training import checkpoint
+
+    found, saved = (
+      checkpoint.tree_sha256(self._state().params),
+      self.checkpoint['parameters_sha256'],
+    )
+    if found != saved:
+      raise CheckpointError(
+        f'checkpoint {self.checkpoint["step"]} of {self.path} is damaged: its parameters have '
+        f'sha256 {found[:12]}…, {str(saved)[:12]}… were saved; restore the folder from a copy'
+      )
+    return found
+
   def num_parameters(self) -> int:
     """Trained numbers."""
     variables = abstract_variables(self.parts.model, self.parts.data['length'])

@@ -52,10 +52,9 @@ def randomized(model, x, seed=1, scale=0.1):
   """Variables with random values everywhere, so that no property holds by a zero head."""
   keys = {'params': jax.random.key(seed), 'sample': jax.random.key(seed)}
   variables = model.init(keys, x, method='initialize')
-  leaves, tree = jax.tree.flatten(variables)
-  keys = jax.random.split(jax.random.key(seed + 1), max(len(leaves), 1))
-  noisy = [
-    leaf + scale * jnp.abs(jax.random.normal(key, leaf.shape))
-    for leaf, key in zip(leaves, keys, strict=False)
-  ]
+  leaves, tree = jax.tree_util.tree_flatten_with_path(variables)
+  noisy = []
+  for index, (path, leaf) in enumerate(leaves):
+    noise = scale * jax.random.normal(jax.random.key(seed + index), leaf.shape)
+    noisy.append(leaf + (jnp.abs(noise) if 'var' in jax.tree_util.keystr(path) else noise))
   return jax.tree.unflatten(tree, noisy)

@@ -95,7 +95,8 @@ def test_every_parameter_receives_gradient(name):
   loss = functools.partial(elbo.negative_elbo, model, 'none')
   batch = {'x': x, 'mask': jnp.ones(x.shape[:2], bool)}
   state = {k: v for k, v in variables.items() if k != 'params'}
-  grads = jax.grad(loss, has_aux=True)(variables['params'], state, batch, jax.random.key(0))[0]
+  gradient = jax.jit(jax.grad(loss, has_aux=True))
+  grads = gradient(variables['params'], state, batch, jax.random.key(0))[0]
   for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
     assert np.all(np.isfinite(leaf)), path
     name_of_leaf = jax.tree_util.keystr(path)

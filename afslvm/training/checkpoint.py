@@ -34,10 +34,10 @@ def leaf_paths(tree: PyTree) -> dict[str, Any]:
   return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in flat}
 
 
-def parameters_sha256(params: PyTree) -> str:
-  """A fingerprint of parameters: path, dtype, shape and bytes of each, in order of path."""
+def tree_sha256(tree: PyTree) -> str:
+  """A fingerprint of arrays: path, dtype, shape and bytes of each, in order of path."""
   digest = hashlib.sha256()
-  for path, leaf in sorted(leaf_paths(jax.device_get(params)).items()):
+  for path, leaf in sorted(leaf_paths(jax.device_get(tree)).items()):
     value = np.ascontiguousarray(leaf)
     digest.update(f'{path} {value.dtype} {value.shape} '.encode())
     digest.update(value.tobytes())
@@ -55,13 +55,19 @@ def _file_hashes(directory: pathlib.Path) -> dict[str, str]:
   }
 
 
+def _own_sha256(manifest: dict[str, Any]) -> str:
+  """The checksum that a manifest carries of everything else in it."""
+  content = {key: value for key, value in manifest.items() if key != 'sha256'}
+  return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def read_manifest(directory: pathlib.Path) -> dict[str, Any] | None:
-  """The manifest of one checkpoint, or None where it is missing or unreadable."""
+  """The manifest of one checkpoint, or None where it is missing or damaged."""
   try:
     manifest = json.loads((directory / MANIFEST).read_text())
-  except (OSError, ValueError):
+    return manifest if manifest['sha256'] == _own_sha256(manifest) else None
+  except (OSError, ValueError, TypeError, KeyError):
     return None
-  return manifest if isinstance(manifest, dict) and 'files' in manifest else None
 
 
 def problem(directory: pathlib.Path) -> str:
@@ -70,7 +76,7 @@ def problem(directory: pathlib.Path) -> str:
     return 'unfinished'
   manifest = read_manifest(directory)
   if manifest is None:
-    return f'damaged: {MANIFEST} is unreadable'
+    return f'damaged: {MANIFEST} is not what was written'
   found = _file_hashes(directory)
   for name, sha256 in manifest['files'].items():
     if name not in found:
@@ -184,7 +190,9 @@ class Checkpoints:
     manifest = {
       'step': step,
       METRIC: validation,
-      'parameters_sha256': parameters_sha256(state.params),
+      'parameters_sha256': tree_sha256(state.params),
+      'state_sha256': tree_sha256(state),
+      'data': data_state,
       'arrays': _signature(state),
     }
     items = ocp.args.Composite(
@@ -204,6 +212,7 @@ class Checkpoints:
     directory = self.directory / str(step)
     if jax.process_index() == 0:
       manifest['files'] = _file_hashes(directory)
+      manifest['sha256'] = _own_sha256(manifest)
       write_json_atomically(directory / MANIFEST, manifest)
     self.newest = step
 

@@ -219,7 +219,7 @@ def _write_receipt(
       'skipped_steps': int(state.skipped),
       'validation_nats_per_dim': None if np.isnan(validation) else validation,
       'parameters': sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-      'parameters_sha256': checkpoint.parameters_sha256(state.params),
+      'parameters_sha256': checkpoint.tree_sha256(state.params),
       'versions': receipt.versions(),
       'git_commit': receipt.git_commit(),
       'data_fingerprint': experiment.fingerprint,

@@ -83,7 +83,10 @@ class Workdir:
     """Writes config.json, or checks that the one there describes the same run."""
     path = self.path / 'config.json'
     if path.exists():
-      old, new = flatten(json.loads(path.read_text())), flatten(config)
+      stored = json.loads(path.read_text())
+      if stored == config:
+        return
+      old, new = flatten(stored), flatten(config)
       changed = sorted(
         key
         for key in old.keys() | new.keys()

@@ -1,26 +1,36 @@
-"""From labelled rows of frames to one picture."""
+"""From labelled rows of frames to pictures: strips, one picture of several rows, animations."""
+
+import io
+from collections.abc import Mapping
 
 import numpy as np
 
+CONTEXT_COLOUR, MODEL_COLOUR = (59, 130, 246), (249, 115, 22)
+FRAME_MILLISECONDS, LAST_MILLISECONDS = 160, 700
 
-def to_display(row: np.ndarray, label: str) -> np.ndarray:
-  """Scales a row to [0, 1] for showing.
 
-  Frames and shifts in data space are shown as they are; scales from 0 to their greatest value;
-  noise from -3 to 3 standard deviations.
+def display_range(row: np.ndarray, label: str) -> tuple[float, float]:
+  """The values of a row that are shown black and white.
+
+  Frames and shifts of them: 0 and 1. Scales: 0 and the greatest. Noise y: -3 and 3 standard
+  deviations. Anything else: its greatest absolute value and minus it, so that zero is grey.
   """
   name = label.split('/')[-1]
-  if name == 'y':
-    return np.clip(row / 6.0 + 0.5, 0.0, 1.0)
-  if name == 'scale':
-    return row / max(float(row.max()), 1e-6)
   if label in ('x', '1/shift'):
-    return np.clip(row, 0.0, 1.0)
-  low, high = float(row.min()), float(row.max())
-  return (row - low) / max(high - low, 1e-6)
+    return 0.0, 1.0
+  if name == 'y':
+    return -3.0, 3.0
+  greatest = max(float(np.nanmax(np.abs(row), initial=0.0)), 1e-6)
+  return (0.0 if name == 'scale' else -greatest), greatest
 
 
-def stack_rows(rows: dict[str, np.ndarray], index: int, gap: int = 1) -> np.ndarray:
+def to_display(row: np.ndarray, label: str) -> np.ndarray:
+  """Maps `display_range` of a row to [0, 1] for showing; what isn't a number becomes 0."""
+  low, high = display_range(row, label)
+  return np.nan_to_num(np.clip((row - low) / (high - low), 0.0, 1.0))
+
+
+def stack_rows(rows: Mapping[str, np.ndarray], index: int, gap: int = 1) -> np.ndarray:
   """One picture [H, W, 3] in [0, 1]: a row of frames per entry, aligned at the last step."""
   steps = max(row.shape[1] for row in rows.values())
   strips = []
@@ -34,7 +44,96 @@ def stack_rows(rows: dict[str, np.ndarray], index: int, gap: int = 1) -> np.ndar
 
 def strip(sequence: np.ndarray, gap: int = 1) -> np.ndarray:
   """Frames [T, H, W, C] side by side, [H + gap, T (W + gap), 3]."""
-  if sequence.shape[-1] == 1:
-    sequence = np.repeat(sequence, 3, axis=-1)
+  sequence = to_rgb(sequence)
   padded = np.pad(sequence, [(0, 0), (0, gap), (0, gap), (0, 0)], constant_values=1.0)
   return np.concatenate(list(padded), axis=1)
+
+
+def to_rgb(sequence: np.ndarray) -> np.ndarray:
+  """Frames [T, H, W, 1 or 3] with three channels; of any other number, the first as grey."""
+  if sequence.shape[-1] == 3:
+    return sequence
+  return np.repeat(sequence[..., :1], 3, axis=-1)
+
+
+# ---- for the page --------------------------------------------------------------------------------
+
+
+def transparent_strip(sequence: np.ndarray, steps: int, mark_after: int = 0) -> np.ndarray:
+  """Frames [T, H, W, C] in [0, 1] side by side, uint8 [H, steps (W + 1), 4].
+
+  Args:
+    sequence: at most `steps` frames; they end at the last step.
+    steps: places; those without a frame and the gaps between frames are transparent.
+    mark_after: the gap after this many places is coloured.
+  """
+  _, height, width, _ = sequence.shape
+  picture = np.zeros((steps, height, width + 1, 4), np.uint8)
+  first = steps - len(sequence)
+  picture[first:, :, :width, :3] = np.round(255 * to_rgb(sequence))
+  picture[first:, :, :width, 3] = 255
+  if mark_after:
+    picture[mark_after - 1, :, width] = (*MODEL_COLOUR, 255)
+  return np.concatenate(list(picture), axis=1)
+
+
+def png(picture: np.ndarray) -> bytes:
+  """A PNG file of uint8 [H, W, 3 or 4]."""
+  from PIL import Image
+
+  file = io.BytesIO()
+  Image.fromarray(picture).save(file, 'PNG', optimize=True)
+  return file.getvalue()
+
+
+def framed(sequence: np.ndarray, num_context: int) -> np.ndarray:
+  """uint8 [T, H + 2, W + 2, 3] with a border that says whether a frame is given or drawn."""
+  shown = np.round(255 * to_rgb(sequence)).astype(np.uint8)
+  bordered = np.zeros((len(shown), shown.shape[1] + 2, shown.shape[2] + 2, 3), np.uint8)
+  bordered[:num_context] = CONTEXT_COLOUR
+  bordered[num_context:] = MODEL_COLOUR
+  bordered[:, 1:-1, 1:-1] = shown
+  return bordered
+
+
+def gif(frames: np.ndarray) -> bytes:
+  """An animation without end of uint8 frames [T, H, W, 3]; it rests at the last one."""
+  from PIL import Image
+
+  pictures = [Image.fromarray(f).convert('P', palette=Image.Palette.ADAPTIVE) for f in frames]
+  durations = [FRAME_MILLISECONDS] * (len(pictures) - 1) + [LAST_MILLISECONDS]
+  file = io.BytesIO()
+  pictures[0].save(
+    file, 'GIF', save_all=True, append_images=pictures[1:], duration=durations, loop=0, disposal=1
+  )
+  return file.getvalue()
+
+
+def labelled_picture(
+  rows: Mapping[str, np.ndarray], index: int, captions: Mapping[str, str], width: int = 1000
+) -> bytes:
+  """A PNG file of `stack_rows` with each row's caption at its left, about `width` pixels wide.
+
+  Args:
+    rows: [B, T, H, W, C] by label.
+    index: of the sequence.
+    captions: by label.
+    width: of the frames; they are enlarged by a whole number.
+  """
+  from PIL import Image, ImageDraw, ImageFont
+
+  picture = np.round(255 * stack_rows(rows, index)).astype(np.uint8)
+  scale = max(1, round(width / picture.shape[1]))
+  picture = picture.repeat(scale, axis=0).repeat(scale, axis=1)
+  row_height = len(picture) // len(rows)
+  font = ImageFont.load_default(size=min(22, max(11, row_height // 3)))
+  margin = 16 + max(round(font.getlength(captions[label])) for label in rows)
+  canvas = Image.new('RGB', (margin + picture.shape[1], len(picture)), 'white')
+  canvas.paste(Image.fromarray(picture), (margin, 0))
+  pen = ImageDraw.Draw(canvas)
+  for place, label in enumerate(rows):
+    middle = (place + 0.5) * row_height
+    pen.text((margin - 10, middle), captions[label], fill='black', font=font, anchor='rm')
+  file = io.BytesIO()
+  canvas.save(file, 'PNG', optimize=True)
+  return file.getvalue()

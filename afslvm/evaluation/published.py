@@ -1,0 +1,117 @@
+"""What the AF paper reports (its Tables 1-3), and when our numbers may stand beside it.
+
+The paper gives log-likelihoods in nats per pixel and channel; here, as everywhere in this library,
+they are negative, so lower is better. Those of its latent variable models are bounds.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+from afslvm.evaluation.contract import LikelihoodContract
+
+PAPER = 'AF paper'
+MODELS = ('1-AF', '2-AF', 'SLVM', 'SLVM + 1-AF')
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedResult:
+  """One number of the paper.
+
+  Attributes:
+    model: named as in our tables.
+    dataset: as in the paper.
+    split: 'test' (Table 1) or 'train' (Table 2).
+    nats_per_dim: negative log-likelihood.
+    kind: 'exact', or 'elbo' for an upper limit.
+  """
+
+  model: str
+  dataset: str
+  split: str
+  nats_per_dim: float
+  kind: str
+
+
+_TABLES = {
+  'test': {  # Table 1
+    'Moving MNIST': (2.15, 2.13, 1.92, 1.86),
+    'BAIR': (3.05, 2.90, 3.57, 2.35),
+    'KTH': (3.34, 3.35, 4.63, 2.39),
+  },
+  'train': {  # Table 2
+    'Moving MNIST': (2.06, 2.04, 1.93, 1.85),
+    'BAIR': (2.98, 2.76, 3.46, 2.31),
+    'KTH': (2.95, 2.95, 3.05, 2.21),
+  },
+}
+RESULTS = tuple(
+  PublishedResult(model, dataset, split, value, 'elbo' if 'SLVM' in model else 'exact')
+  for split, columns in _TABLES.items()
+  for dataset, values in columns.items()
+  for model, value in zip(MODELS, values, strict=True)
+)
+DATASETS = tuple(_TABLES['test'])
+
+# Table 3, in thousands.
+PARAMETERS = {
+  'Moving MNIST': (343, 686, 11302, 10592),
+  'BAIR': (363, 726, 11325, 10643),
+  'KTH': (343, 686, 11302, 10592),
+}
+
+
+class Benchmark(NamedTuple):
+  """The sequences that the paper scored, as this library prepares them."""
+
+  dataset: str
+  data_config: str  # 'NAME/CONFIG' of our data set
+  event_shape: tuple[int, ...]
+  words: str
+
+
+BENCHMARKS = (
+  Benchmark(
+    'Moving MNIST',
+    'moving_mnist/published',
+    (64, 64, 1),
+    'the last 1,000 sequences of the published mnist_test_seq at 64 x 64',
+  ),
+)
+PROTOCOL, NUM_SCORED = 'af_paper', 10
+
+
+def find(dataset: str, split: str) -> tuple[PublishedResult, ...]:
+  """The paper's numbers for one of its data sets, in the order of `MODELS`."""
+  return tuple(r for r in RESULTS if (r.dataset, r.split) == (dataset, split))
+
+
+def benchmark_of(data_config: str, event_shape: tuple[int, ...]) -> Benchmark | None:
+  """The benchmark that our data are, if they are one."""
+  for benchmark in BENCHMARKS:
+    if (data_config, tuple(event_shape)) == (benchmark.data_config, benchmark.event_shape):
+      return benchmark
+  return None
+
+
+def why_not_comparable(
+  contract: LikelihoodContract, data_config: str, event_shape: tuple[int, ...]
+) -> str:
+  """The first reason why the paper's numbers don't belong beside ours, or '' if they do.
+
+  Args:
+    contract: of our numbers.
+    data_config: 'NAME/CONFIG' of the prepared data.
+    event_shape: of one observation.
+  """
+  if benchmark_of(data_config, event_shape) is None:
+    words = '; '.join(benchmark.words for benchmark in BENCHMARKS)
+    shape = ' x '.join(map(str, event_shape))
+    return f'the data are {contract.dataset} ({shape}); the paper’s are {words}, BAIR and KTH'
+  if contract.protocol != PROTOCOL:
+    return f'scored under the protocol {contract.protocol}; the paper’s convention is {PROTOCOL}'
+  if contract.split != 'test':
+    return f'scored on the {contract.split} split'
+  first, last = contract.scored_frames
+  if last - first + 1 != NUM_SCORED:
+    return f'{last - first + 1} frames are scored; the paper scores {NUM_SCORED}'
+  return ''

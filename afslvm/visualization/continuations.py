@@ -1,0 +1,47 @@
+"""What a model makes of the beginning of a sequence."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from afslvm.models.base import SequenceModel
+from afslvm.types import Array, PyTree
+
+MIN_CONTEXT = 5  # the AF paper's samples continue five frames
+
+
+def context_length(model: SequenceModel) -> int:
+  """Steps that are given: five, or what the model needs."""
+  return max(MIN_CONTEXT, model.min_context)
+
+
+def continuations(
+  model: SequenceModel, variables: PyTree, x: Array, num_samples: int, key: Array
+) -> dict[str, np.ndarray]:
+  """Continues the beginning of x [B, T, *event] to its end.
+
+  Args:
+    model: any sequence model.
+    variables: its variables.
+    x: dequantised; longer than `context_length(model)`.
+    num_samples: drawn with temperature one.
+    key: of the samples.
+
+  Returns:
+    {'truth', 'mean path', 'sample 1', ...}, each [B, T, *event], the context included. The mean
+    path has temperature zero: all noise of the model is at its mean.
+  """
+  x = jnp.asarray(x)
+  context = x[:, : context_length(model)]
+  num_steps = x.shape[1] - context.shape[1]
+
+  @jax.jit
+  def draw(variables, context, temperature, key):
+    rngs = {'sample': key}
+    drawn = model.apply(variables, context, num_steps, temperature, rngs=rngs, method='generate')
+    return jnp.concatenate([context, drawn], axis=1)
+
+  rows = {'truth': x, 'mean path': draw(variables, context, 0.0, key)}
+  for number in range(1, num_samples + 1):
+    rows[f'sample {number}'] = draw(variables, context, 1.0, jax.random.fold_in(key, number))
+  return {label: np.asarray(row) for label, row in jax.device_get(rows).items()}

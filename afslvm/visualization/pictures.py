@@ -1,0 +1,148 @@
+"""The pictures of one run: rows of whatever its model shows, and continuations."""
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from afslvm.evaluation import visuals
+from afslvm.visualization import continuations as continuations_lib
+from afslvm.visualization import figures, frames, markup
+from afslvm.visualization.markup import Html, element
+from afslvm.visualization.records import Run, Sequences
+
+NUM_SAMPLES = 3
+TARGET_WIDTH = 1000  # pixels of a strip
+MEANINGS = {
+  'x': 'the data',
+  'shift': 'predicted from the past',
+  'scale': 'how uncertain',
+  'y': 'what is left',
+}
+ROLES = {
+  'truth': 'what happened',
+  'mean path': 'every noise at its mean',
+}
+
+
+# ---- rows of what a model shows ------------------------------------------------------------------
+
+
+def visual_rows(run: Run, sequences: Sequences) -> dict[str, np.ndarray]:
+  """Rows of the sequences' first steps, as many as in training."""
+  x = sequences.x[:, : run.config['data']['length']]
+  return visuals.visual_rows(run.model, run.variables, x, jax.random.key(sequences.seed))
+
+
+def caption(label: str, labels: Mapping[str, np.ndarray]) -> str:
+  """'2/shift' -> 'shift 2', or 'shift' if no other row is called that."""
+  depth, _, name = label.rpartition('/')
+  alike = [other for other in labels if other.rpartition('/')[2] == name]
+  return f'{name} {depth}' if len(alike) > 1 else name
+
+
+def explained_by_shift(rows: Mapping[str, np.ndarray]) -> float | None:
+  """The part of the variance of x that the first shift accounts for; None without a shift."""
+  shift = rows.get('1/shift')
+  if shift is None or not shift.size:
+    return None
+  x = rows['x'][:, rows['x'].shape[1] - shift.shape[1] :]
+  variance = float(np.var(x))
+  return 1.0 - float(np.mean((x - shift) ** 2)) / variance if variance else None
+
+
+def rows_of_sequence(run: Run, rows: Mapping[str, np.ndarray], index: int) -> Html:
+  """All rows of one sequence under one another, aligned at the last step."""
+  captions = {label: caption(label, rows) for label in rows}
+  if not run.shows_frames:
+    return markup.two_tone(*figures.vector_rows(rows, index, captions), alt='rows of one sequence')
+  steps = rows['x'].shape[1]
+  shown = []
+  for label, row in rows.items():
+    low, high = frames.display_range(row[index], label)
+    meaning = MEANINGS.get(label.rpartition('/')[2], '')
+    grey = f'{low:.2g} … {high:.2g}'
+    about = f'{meaning}; black … white: {grey}' if meaning else f'black … white: {grey}'
+    strip = frames.transparent_strip(frames.to_display(row[index], label), steps)
+    shown.append((captions[label], about, strip))
+  return strips(shown, steps, run.model.event_shape[1], context=0)
+
+
+# ---- continuations -------------------------------------------------------------------------------
+
+
+def continued(run: Run, sequences: Sequences) -> dict[str, np.ndarray]:
+  """See `continuations.continuations`; the samples have the sequences' seed."""
+  key = jax.random.key(sequences.seed)
+  return continuations_lib.continuations(run.model, run.variables, sequences.x, NUM_SAMPLES, key)
+
+
+def continuations_of_sequence(run: Run, rows: Mapping[str, np.ndarray], index: int) -> Html:
+  """Strips and an animation of one sequence."""
+  context = continuations_lib.context_length(run.model)
+  shown = {label: frames.to_display(row[index], 'x') for label, row in rows.items()}
+  steps, width = rows['truth'].shape[1], run.model.event_shape[1]
+  pictures = [
+    (label, ROLES.get(label, 'drawn'), frames.transparent_strip(row, steps, context))
+    for label, row in shown.items()
+  ]
+  return element(
+    'div', strips(pictures, steps, width, context), _animation(shown, context), class_='continued'
+  )
+
+
+def _animation(shown: Mapping[str, np.ndarray], context: int) -> Html:
+  """All rows side by side in one animation, so that they keep in step."""
+  panels = [frames.framed(row, context) for row in shown.values()]
+  gap = np.zeros((*panels[0].shape[:2], 1, 3), np.uint8) + 128
+  between = [part for panel in panels for part in (panel, gap)][:-1]
+  together = np.concatenate(between, axis=2)
+  _, height, width, _ = together.shape
+  scale = max(1, min(8, TARGET_WIDTH // (2 * width)))
+  picture = element(
+    'img',
+    src=markup.data_uri(frames.gif(together), 'image/gif'),
+    width=width * scale,
+    height=height * scale,
+    alt=f'animation of {", ".join(shown)}',
+    class_='pixels',
+  )
+  names = [element('span', label) for label in shown]
+  columns = element('div', *names, class_='names', style=f'width:{width * scale}px')
+  return element('div', element('figure', picture, columns), class_='scroll')
+
+
+# ---- layout --------------------------------------------------------------------------------------
+
+
+def strips(
+  rows: list[tuple[str, str, np.ndarray]], steps: int, frame_width: int, context: int
+) -> Html:
+  """Labelled strips under a line of step numbers, enlarged without smoothing.
+
+  Args:
+    rows: (label, what it is, uint8 [H, W, 4]).
+    steps: frames of a strip.
+    frame_width: pixels of a frame, without the gap.
+    context: how many of the steps are given; their numbers are marked.
+  """
+  scale = max(1, min(6, round(TARGET_WIDTH / (steps * (frame_width + 1)))))
+  place = f'width:{(frame_width + 1) * scale}px'
+  numbers = [
+    element('span', step, style=place, class_='given' if step < context else None)
+    for step in range(steps)
+  ]
+  lines = [element('div', element('b', 'step'), element('div', *numbers), class_='steps')]
+  for label, about, picture in rows:
+    height, width, _ = picture.shape
+    image = element(
+      'img',
+      src=markup.data_uri(frames.png(picture), 'image/png'),
+      width=width * scale,
+      height=height * scale,
+      alt=f'{label}: {about}' if about else label,
+      class_='pixels',
+    )
+    heading = element('b', label, element('small', about, class_='line'))
+    lines.append(element('div', heading, image))
+  return element('div', *lines, class_='scroll strips')

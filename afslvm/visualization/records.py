@@ -1,0 +1,170 @@
+"""What the report shows of a run: plain values, and what its folder records, as far as it is there.
+
+A folder may be incomplete: a run that was killed, is still training, or was never evaluated.
+Whatever can't be read is left out.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from afslvm.errors import AfslvmError
+from afslvm.evaluation import store
+from afslvm.evaluation.contract import LikelihoodResult
+from afslvm.models.base import SequenceModel
+from afslvm.types import PyTree
+
+Curve = list[tuple[int, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+  """One readable file of WORKDIR/evaluation.
+
+  Attributes:
+    results: the model's first, then those of the trivial references.
+    decorrelation: {'x': {'temporal_correlation', 'standard_deviation'}, '1/y': ...}.
+    fingerprint: of the data.
+    checkpoint: what was evaluated: 'step', 'parameters_sha256', ...
+  """
+
+  results: list[LikelihoodResult]
+  decorrelation: dict[str, dict[str, float]]
+  fingerprint: str
+  checkpoint: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+  """What training and evaluation wrote down.
+
+  Attributes:
+    train: (step, nats/dim of the training batch).
+    validation: (step, nats/dim of the validation split).
+    receipt: versions, device, speed, ...; empty if there is none.
+    evaluations: by file name.
+  """
+
+  train: Curve
+  validation: Curve
+  receipt: dict[str, Any]
+  evaluations: list[Evaluated]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequences:
+  """Held-out sequences of a run's data.
+
+  Attributes:
+    indices: of the sequences in their split.
+    x: [N, T, *event], dequantised as in training.
+    split: they are from.
+    seed: that chose them.
+  """
+
+  indices: list[int]
+  x: np.ndarray
+  split: str
+  seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A trained model and all that the report says about it.
+
+  Attributes:
+    title: of the run, unique in the report.
+    workdir: as the user wrote it.
+    model: any sequence model.
+    variables: its variables.
+    checkpoint: they are from: 'step', 'parameters_sha256', 'validation_nats_per_dim'.
+    parameters: how many numbers were trained.
+    config: the whole config.
+    dataset: label of the data set, as in likelihood contracts.
+    data_config: 'NAME/CONFIG' of the prepared data.
+    num_frames: steps that sequences of the data have.
+    records: see `Records`.
+    sequences: held-out ones to show, or None.
+    no_sequences: why there are none.
+  """
+
+  title: str
+  workdir: str
+  model: SequenceModel
+  variables: PyTree
+  checkpoint: dict[str, Any]
+  parameters: int
+  config: dict[str, Any]
+  dataset: str
+  data_config: str
+  num_frames: int
+  records: Records
+  sequences: Sequences | None = None
+  no_sequences: str = ''
+
+  @property
+  def shows_frames(self) -> bool:
+    """Whether an observation is a picture."""
+    return len(self.model.event_shape) == 3
+
+
+def read(workdir: pathlib.Path) -> Records:
+  """Reads what there is."""
+  lines = _json_lines(workdir / 'metrics.jsonl')
+  return Records(
+    train=_curve(lines, 'nats_per_dim'),
+    validation=_curve(lines, 'validation_nats_per_dim'),
+    receipt=_json_object(workdir / 'receipt.json'),
+    evaluations=_evaluations(workdir),
+  )
+
+
+def _json_object(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    value = json.loads(path.read_text())
+  except (OSError, ValueError):
+    return {}
+  return value if isinstance(value, dict) else {}
+
+
+def _json_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Every readable line; a run that was killed leaves half of one."""
+  try:
+    lines = path.read_text(errors='replace').splitlines()
+  except OSError:
+    return []
+  values = []
+  for line in lines:
+    try:
+      values.append(json.loads(line))
+    except ValueError:
+      continue
+  return [value for value in values if isinstance(value, dict)]
+
+
+def _curve(lines: list[dict[str, Any]], key: str) -> Curve:
+  numbers = (int, float)
+  points = [(line.get('step'), line.get(key)) for line in lines]
+  return [(s, float(v)) for s, v in points if isinstance(s, int) and isinstance(v, numbers)]
+
+
+def _evaluations(workdir: pathlib.Path) -> list[Evaluated]:
+  found = []
+  for report in store.read_all(workdir):
+    try:
+      results = [LikelihoodResult.from_json(values) for values in report['results']]
+      identity = report['identity']
+      evaluated = Evaluated(
+        results,
+        dict(report.get('decorrelation', {})),
+        str(identity['data_fingerprint']),
+        dict(identity['checkpoint']),
+      )
+    except (AfslvmError, KeyError, TypeError, ValueError, AttributeError):
+      continue  # written by something else
+    if results:
+      found.append(evaluated)
+  return found

@@ -1,0 +1,228 @@
+"""One self-contained page about trained runs. It shows what models `sow` and never asks which."""
+
+import json
+import pathlib
+from collections.abc import Callable
+
+from afslvm.errors import ConfigError
+from afslvm.visualization import figures, frames, markup, page, pictures, summary
+from afslvm.visualization.continuations import context_length
+from afslvm.visualization.markup import Html, element
+from afslvm.visualization.page import paragraphs
+from afslvm.visualization.records import Run
+
+CONTINUED_SEQUENCES = 2
+
+
+def write(path: pathlib.Path, runs: list[Run], on_run: Callable[[str], None] = lambda title: None):
+  """Writes the page.
+
+  Args:
+    path: of the HTML file; its folder is made.
+    runs: at least one.
+    on_run: called with the title of each run before its pictures are made.
+  """
+  content = build(runs, on_run)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(path.name + '.tmp')
+  temporary.write_text(content, encoding='utf-8')
+  temporary.replace(path)
+
+
+def build(runs: list[Run], on_run: Callable[[str], None] = lambda title: None) -> str:
+  """The page as text; see `write`."""
+  rows, continued = [], []
+  for run in runs:
+    on_run(run.title)
+    rows.append(_rows(run))
+    continued.append(_continuations(run))
+  sections = {
+    'results': ('Results', summary.results(runs)),
+    'training': ('Training', _training(runs)),
+    'flows': ('What each model makes of a sequence', markup.join([_ABOUT_ROWS, *rows])),
+    'continuations': ('Continuations', markup.join([_ABOUT_CONTINUATIONS, *continued])),
+    'correlation': ('Correlation before and after', _correlation(runs)),
+    'configs': ('Configs and receipts', markup.join([_about(run) for run in runs])),
+  }
+  names = ', '.join(run.title for run in runs)
+  data = ', '.join(dict.fromkeys(run.dataset for run in runs))
+  return page.page(f'{names} on {data}', summary.headlines(runs), sections)
+
+
+def write_picture(path: pathlib.Path, run: Run):
+  """The rows of a run's first sequence as a PNG file, with labels.
+
+  Raises:
+    ConfigError: the data of the run are not frames, or there are none.
+  """
+  if run.sequences is None or not run.shows_frames:
+    why = run.no_sequences or f'its data have shape {run.model.event_shape}'
+    raise ConfigError(f'--picture={path}: {run.title} has no frames to show ({why})')
+  rows = pictures.visual_rows(run, run.sequences)
+  captions = {label: pictures.caption(label, rows) for label in rows}
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_bytes(frames.labelled_picture(rows, 0, captions))
+
+
+# ---- training ------------------------------------------------------------------------------------
+
+
+def _training(runs: list[Run]) -> Html:
+  """One chart per kind of data, since their nats don't compare."""
+  kinds: dict[tuple[str, str], list[Run]] = {}
+  for run in runs:
+    if run.records.train or run.records.validation:
+      kinds.setdefault((run.dataset, run.config['data']['dequantisation']), []).append(run)
+  if not kinds:
+    return paragraphs('No training records (metrics.jsonl) were found.')
+  parts = [
+    paragraphs(
+      'Thin lines: the training batch of that step; thick lines with dots: fixed crops of the '
+      'validation split, which select the checkpoint. Each run scores the steps after its own '
+      'context, so compare models in the table above, not here. The steep beginning is cut off.'
+    )
+  ]
+  for group in kinds.values():
+    alt = 'training and validation nats/dim against steps: ' + ', '.join(r.title for r in group)
+    parts.append(markup.two_tone(*figures.training_curves(group), alt=alt))
+  absent = [run.title for run in runs if not (run.records.train or run.records.validation)]
+  if absent:
+    parts.append(paragraphs(f'No training records were found for {", ".join(absent)}.'))
+  return markup.join(parts)
+
+
+# ---- pictures ------------------------------------------------------------------------------------
+
+_ABOUT_ROWS = paragraphs(
+  'Random held-out sequences, one block each, aligned at the last step. x is the data; then, flow '
+  'by flow, shift is what the flow predicts from the past, scale how far it expects to be off, and '
+  'y = (x − shift) / scale what it could not predict. A flow that works has a shift that shows the '
+  'moving parts, a scale that is bright along their edges, and a y that looks like noise.'
+)
+_ABOUT_CONTINUATIONS = paragraphs(
+  'The first steps, marked in the line of step numbers, are given; the model makes the others. A '
+  'sample draws all noise; the mean path sets it to zero and shows what the model expects.',
+  element(
+    'span',
+    element('span', style=f'background:rgb{frames.CONTEXT_COLOUR}'),
+    'given  ',
+    element('span', style=f'background:rgb{frames.MODEL_COLOUR}'),
+    'made by the model',
+    class_='legend',
+  ),
+)
+
+
+def _rows(run: Run) -> Html:
+  heading = element('h3', run.title)
+  if run.sequences is None:
+    return markup.join([heading, paragraphs(f'No pictures: {run.no_sequences}')])
+  rows = pictures.visual_rows(run, run.sequences)
+  explained = pictures.explained_by_shift(rows)
+  sentence = '' if explained is None else _in_words(explained)
+  if set(rows) == {'x'}:
+    sentence = 'This model shows nothing but the data.'
+  blocks = [
+    markup.join([_name_of(run, place), pictures.rows_of_sequence(run, rows, place)])
+    for place in range(len(run.sequences.indices))
+  ]
+  return markup.join([heading, paragraphs(sentence), *blocks])
+
+
+def _in_words(explained: float) -> str:
+  text = f'On these sequences the first shift accounts for {explained:.0%} of the variance of x'
+  return text + ('.' if explained > 0.1 else ': this flow mostly scales and hardly predicts.')
+
+
+def _name_of(run: Run, place: int) -> Html:
+  found = run.sequences
+  assert found is not None
+  return element(
+    'p',
+    f'{found.split} sequence {found.indices[place]} (drawn with seed {found.seed})',
+    class_='quiet',
+  )
+
+
+def _continuations(run: Run) -> Html:
+  heading = element('h3', run.title)
+  if run.sequences is None:
+    return markup.join([heading, paragraphs(f'No pictures: {run.no_sequences}')])
+  if not run.shows_frames:
+    shape = ' x '.join(map(str, run.model.event_shape))
+    return markup.join(
+      [heading, paragraphs(f'Left out: observations of shape {shape} are not frames.')]
+    )
+  context = context_length(run.model)
+  if context >= run.sequences.x.shape[1]:
+    return markup.join(
+      [heading, paragraphs(f'Left out: sequences end before a context of {context} steps.')]
+    )
+  rows = pictures.continued(run, run.sequences)
+  blocks = [
+    markup.join([_name_of(run, place), pictures.continuations_of_sequence(run, rows, place)])
+    for place in range(min(CONTINUED_SEQUENCES, len(run.sequences.indices)))
+  ]
+  return markup.join([heading, *blocks])
+
+
+# ---- correlation, config, receipt ----------------------------------------------------------------
+
+
+def _correlation(runs: list[Run]) -> Html:
+  """Temporal correlation and standard deviation of x and of every y, per run and contract."""
+  rows = []
+  for run in runs:
+    for evaluated in run.records.evaluations:
+      contract = evaluated.results[0].contract
+      first, last = contract.scored_frames
+      for label, values in evaluated.decorrelation.items():
+        rows.append(
+          [
+            run.title,
+            f'{contract.protocol}, steps {first}..{last}',
+            pictures.caption(label, evaluated.decorrelation),
+            _bar(values.get('temporal_correlation')),
+            _three_digits(values.get('standard_deviation')),
+          ]
+        )
+  if not rows:
+    return paragraphs('Evaluations measure it; none was found.')
+  return markup.join(
+    [
+      paragraphs(
+        'How much a step still tells about the next: the correlation of successive steps, averaged '
+        'over dimensions, on scored steps only. If the flows leave nothing to predict, the last y '
+        'has correlation zero and standard deviation one; both are needed, and neither says that '
+        'y is free of structure within a step.'
+      ),
+      markup.table(['model', 'contract', 'of', 'temporal correlation', 'standard deviation'], rows),
+    ]
+  )
+
+
+def _bar(value: float | None) -> Html:
+  if not isinstance(value, float):
+    return markup.escape('–')
+  bar = element('span', class_='bar', style=f'width:{8 * min(abs(value), 1.0):.3f}rem')
+  return markup.join([bar, f'{value:+.3f}'])
+
+
+def _three_digits(value: float | None) -> str:
+  return f'{value:.3f}' if isinstance(value, float) else '–'
+
+
+def _about(run: Run) -> Html:
+  receipt = run.records.receipt
+  checkpoint = json.dumps(run.checkpoint, indent=1, sort_keys=True)
+  return markup.join(
+    [
+      element('h3', run.title),
+      element('p', 'folder ', element('code', run.workdir)),
+      markup.details('checkpoint', element('pre', checkpoint)),
+      markup.details('config', element('pre', json.dumps(run.config, indent=1, sort_keys=True))),
+      markup.details('receipt', element('pre', json.dumps(receipt, indent=1, sort_keys=True)))
+      if receipt
+      else paragraphs('There is no receipt: training has not ended yet.'),
+    ]
+  )

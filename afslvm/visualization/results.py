@@ -1,0 +1,240 @@
+"""The results tables: one column per likelihood contract, never two in one."""
+
+import dataclasses
+import shlex
+from typing import NamedTuple
+
+from afslvm.evaluation import contract as contract_lib
+from afslvm.evaluation import published
+from afslvm.evaluation.contract import LikelihoodContract, LikelihoodResult
+from afslvm.evaluation.protocols import PROTOCOLS
+from afslvm.visualization import markup
+from afslvm.visualization.markup import Html, element
+from afslvm.visualization.records import Run
+
+NOISE = {
+  'gauss256': '8-bit values / 255 + N(0, 1/256²) noise, log 256 included',
+  'uniform': 'uniform noise, a bound on the probability of the 8-bit values',
+  'none': 'density of continuous values',
+}
+MEANINGS = {
+  'context_frames': 'steps that are given and not scored',
+  'scored_frames': 'first and last scored step, counted from 0',
+  'mask_policy': 'padding',
+  'average': 'weighting of steps and sequences',
+}
+
+
+class Entry(NamedTuple):
+  """One number of a column."""
+
+  title: str
+  result: LikelihoodResult
+  outdated: str  # the step that was evaluated, if the run has a better checkpoint since
+
+
+@dataclasses.dataclass
+class Column:
+  """All numbers that answer one question on the same data.
+
+  Attributes:
+    contract: the question.
+    fingerprint: of the data.
+    entries: of models and references.
+    run: one that has it.
+  """
+
+  contract: LikelihoodContract
+  fingerprint: str
+  run: Run
+  entries: list[Entry] = dataclasses.field(default_factory=list)
+
+  def of(self, title: str) -> list[Entry]:
+    """The numbers of one row."""
+    return [entry for entry in self.entries if entry.title == title]
+
+  def add(self, entry: Entry):
+    """Adds a number; the same number of a reference, from another run, stands there once."""
+    if entry not in self.entries:
+      self.entries.append(entry)
+
+  @property
+  def paper(self) -> tuple[published.PublishedResult, ...]:
+    """The paper's numbers that answer the same question."""
+    data = self.run.data_config, self.run.model.event_shape
+    benchmark = published.benchmark_of(*data)
+    if benchmark is None or published.why_not_comparable(self.contract, *data):
+      return ()
+    return published.find(benchmark.dataset, 'test')
+
+
+def columns(runs: list[Run]) -> list[Column]:
+  """Groups all results by contract and data; those that most runs answer come first."""
+  found: dict[tuple[LikelihoodContract, str], Column] = {}
+  answered: dict[tuple[LikelihoodContract, str], set[str]] = {}
+  for run in runs:
+    for evaluated in run.records.evaluations:
+      own = evaluated.results[0].name
+      old = evaluated.checkpoint.get('parameters_sha256') != run.checkpoint.get('parameters_sha256')
+      for result in evaluated.results:
+        key = (result.contract, evaluated.fingerprint)
+        column = found.setdefault(key, Column(*key, run))
+        answered.setdefault(key, set()).add(run.title)
+        if result.name == own:
+          step = str(evaluated.checkpoint.get('step', '?')) if old else ''
+          column.add(Entry(run.title, result, step))
+        else:
+          column.add(Entry(result.name, result, ''))
+  return sorted(found.values(), key=lambda c: -len(answered[c.contract, c.fingerprint]))
+
+
+def text_tables(runs: list[Run]) -> str:
+  """The tables for a terminal, each with its contract above it."""
+  tables = []
+  for column in columns(runs):
+    titles = [run.title for run in runs]
+    entries = sorted(
+      column.entries, key=lambda e: titles.index(e.title) if e.title in titles else len(titles)
+    )
+    results = [dataclasses.replace(e.result, name=e.title) for e in entries]
+    tables.append(contract_lib.table(results))
+  return '\n\n'.join(tables)
+
+
+# ---- the page ------------------------------------------------------------------------------------
+
+
+def results_table(runs: list[Run]) -> Html:
+  """Rows are models, trivial references and what the paper reports; columns are contracts."""
+  found = columns(runs)
+  if not found:
+    return element('p', 'No run has been evaluated yet.')
+  titles = [run.title for run in runs]
+  references = dict.fromkeys(
+    e.title for column in found for e in column.entries if e.title not in titles
+  )
+  header = ['model', *(_question(column) for column in found)]
+  rows = [
+    [title, *(_cell(column.of(title), _is_best(column, title, titles)) for column in found)]
+    for title in titles
+  ]
+  rows += [[element('em', name), *(_cell(c.of(name)) for c in found)] for name in references]
+  papers = dict.fromkeys(result.model for column in found for result in column.paper)
+  rows += [
+    [element('em', f'{published.PAPER}, {model}'), *(_published(c, model) for c in found)]
+    for model in papers
+  ]
+  return markup.table(header, rows, class_='results')
+
+
+def _question(column: Column) -> Html:
+  """A column's heading: the contract in words."""
+  c = column.contract
+  floor = c.floor_nats_per_dim
+  lines = [
+    element('b', c.protocol),
+    f'{c.dataset}, {c.split} split',
+    f'steps {c.scored_frames[0]}..{c.scored_frames[1]} after {c.context_frames} given',
+    NOISE.get(c.dequantisation, c.dequantisation),
+    f'floor {floor:.3f} nats/dim' if floor is not None else 'no floor',
+  ]
+  return element('div', markup.join(lines, Html('<br>')), class_='question')
+
+
+def _is_best(column: Column, title: str, titles: list[str]) -> bool:
+  values = {t: min((e.result.nats_per_dim for e in column.of(t)), default=None) for t in titles}
+  present = {t: value for t, value in values.items() if value is not None}
+  return len(present) > 1 and title in present and present[title] == min(present.values())
+
+
+def _cell(entries: list[Entry], best: bool = False) -> Html:
+  if not entries:
+    return element('span', '–', class_='quiet')
+  return markup.join([_number(entry, best) for entry in entries])
+
+
+def _number(entry: Entry, best: bool) -> Html:
+  r = entry.result
+  limit = '' if r.kind == 'exact' else '≤ '
+  about = [kind_in_words(r.kind), f'{r.num_sequences} sequences']
+  if r.num_samples > 1:
+    about.append(f'{r.num_samples} draws')
+  if entry.outdated:
+    about.append(f'of the checkpoint at step {entry.outdated}, not the present best one')
+  value = f'{limit}{r.nats_per_dim:.3f}'
+  return element(
+    'div',
+    element('strong', value) if best else value,
+    f' ± {r.standard_error:.3f} ',
+    element('small', 'nats/dim'),
+    element('small', f'{limit}{r.bits_per_dim:.3f} bits/dim · {", ".join(about)}', class_='line'),
+    class_='number',
+  )
+
+
+def kind_in_words(kind: str) -> str:
+  """What a kind of number is."""
+  name, _, draws = kind.partition('-')
+  words = {'exact': 'exact', 'elbo': 'bound', 'iwae': 'tighter bound', 'fivo': 'tighter bound'}
+  return f'{words.get(name, name)} ({kind})' if draws or name == 'elbo' else words.get(name, kind)
+
+
+def _published(column: Column, model: str) -> Html:
+  found = [result for result in column.paper if result.model == model]
+  if not found:
+    return _cell([])
+  limit = '' if found[0].kind == 'exact' else '≤ '
+  small = element('small', 'nats/dim, Table 1', class_='line')
+  return element('div', f'{limit}{found[0].nats_per_dim:.2f}', small, class_='number')
+
+
+def contracts_in_full(runs: list[Run]) -> Html:
+  """Every field of every contract, folded away."""
+  blocks = []
+  for column in columns(runs):
+    fields = dataclasses.asdict(column.contract)
+    rows = [[key, str(value), MEANINGS.get(key, '')] for key, value in fields.items()]
+    rows.append(['data', column.fingerprint, 'fingerprint of the prepared records'])
+    if column.contract.protocol in PROTOCOLS:
+      rows.append(['summary', PROTOCOLS[column.contract.protocol].summary, ''])
+    blocks.append(markup.table(['field', 'value', 'meaning'], rows))
+  return markup.details('What the columns mean, in full', *blocks) if blocks else Html('')
+
+
+# ---- what is missing -----------------------------------------------------------------------------
+
+
+def missing_evaluations(runs: list[Run]) -> list[tuple[str, str]]:
+  """(what is missing, the command that makes it) for every gap that can be filled."""
+  gaps = []
+  for run in runs:
+    if not run.records.evaluations:
+      gaps.append((f'{run.title} has not been evaluated', _command(run)))
+  for column in columns(runs):
+    contract = column.contract
+    for run in runs:
+      if not run.records.evaluations or column.of(run.title) or not _can_answer(run, contract):
+        continue
+      first, last = contract.scored_frames
+      what = f'{run.title} under {contract.protocol} on steps {first}..{last}'
+      gaps.append((what, _command(run, contract)))
+  return gaps
+
+
+def _can_answer(run: Run, contract: LikelihoodContract) -> bool:
+  first, last = contract.scored_frames
+  fits = run.model.num_context <= first and last < run.num_frames
+  return fits and contract.dataset == run.dataset and contract.protocol in PROTOCOLS
+
+
+def _command(run: Run, contract: LikelihoodContract | None = None) -> str:
+  words = ['python', 'launch/evaluate.py', f'--workdir={run.workdir}']
+  if contract is not None:
+    words.append(f'--protocol={contract.protocol}')
+    if contract.split != 'test':
+      words.append(f'--split={contract.split}')
+    if contract.scored_frames[0] != max(
+      PROTOCOLS[contract.protocol].min_context, run.model.num_context
+    ):
+      words.append(f'--num_context={contract.scored_frames[0]}')
+  return shlex.join(words)

@@ -1,0 +1,126 @@
+"""What the numbers of the report say: sentences, the tables, the paper's figures, the cost."""
+
+from afslvm.evaluation import published
+from afslvm.training.progress import format_duration
+from afslvm.visualization import markup
+from afslvm.visualization import results as tables
+from afslvm.visualization.markup import Html, element
+from afslvm.visualization.page import paragraphs
+from afslvm.visualization.records import Run
+
+
+def headlines(runs: list[Run]) -> list[str]:
+  """One sentence per contract: the best model, the best reference, the floor."""
+  sentences = []
+  titles = [run.title for run in runs]
+  for column in tables.columns(runs):
+    models = [e for e in column.entries if e.title in titles]
+    others = [e for e in column.entries if e.title not in titles]
+    if not models:
+      continue
+    best = min(models, key=lambda e: e.result.nats_per_dim)
+    c, floor = column.contract, column.contract.floor_nats_per_dim
+    text = (
+      f'{c.protocol}, steps {c.scored_frames[0]}..{c.scored_frames[1]}: {best.title} needs '
+      f'{"" if best.result.kind == "exact" else "at most "}{best.result.nats_per_dim:.3f} nats/dim'
+    )
+    if others:
+      other = min(others, key=lambda e: e.result.nats_per_dim)
+      text += f', the best trivial reference ({other.title}) {other.result.nats_per_dim:.3f}'
+    sentences.append(text + (f'; no model can be below {floor:.3f}.' if floor else '.'))
+  return sentences
+
+
+def results(runs: list[Run]) -> Html:
+  """Tables, what is missing in them, the paper, and what training took."""
+  gaps = [
+    element('div', f'{what}. To add it: ', element('code', command), class_='note')
+    for what, command in tables.missing_evaluations(runs)
+  ]
+  return markup.join(
+    [
+      paragraphs(
+        'Negative log-likelihood of held-out sequences; lower is better. Each column is one '
+        'question (data, noise, scored steps), and numbers of different columns do not compare. '
+        '± is one standard error over sequences; ≤ marks a bound, the exact value is at most that. '
+        'Below the models, in italics, trivial models in the same contract: one that ignores time '
+        'and one that expects no change.'
+      ),
+      tables.results_table(runs),
+      *gaps,
+      tables.contracts_in_full(runs),
+      _paper(runs),
+      element('h3', 'What it took'),
+      _cost(runs),
+    ]
+  )
+
+
+def _paper(runs: list[Run]) -> Html:
+  """The paper's figures apart from ours, unless they stand in the table already."""
+  found = tables.columns(runs)
+  if any(column.paper for column in found):
+    reason = 'Test figures on Moving MNIST stand in the table above, where they are comparable.'
+  else:
+    first = next(iter(found), None)
+    why = (
+      published.why_not_comparable(first.contract, first.run.data_config, _shape(first.run))
+      if first
+      else 'no run has been evaluated'
+    )
+    reason = f'Not comparable with the table above: {why}.'
+  header = ['model', *published.DATASETS, *(f'{d}, parameters' for d in published.DATASETS)]
+  rows = []
+  for index, model in enumerate(published.MODELS):
+    values = [_published(model, dataset) for dataset in published.DATASETS]
+    sizes = [f'{published.PARAMETERS[d][index]:,}k' for d in published.DATASETS]
+    rows.append([model, *values, *sizes])
+  return markup.join(
+    [
+      element('h3', 'What the AF paper reports'),
+      paragraphs(
+        f'{reason} Nats/dim, test (training in parentheses), log 256 included as in the protocol '
+        'af_paper; from Tables 1, 2 and 3 of the paper, with the sign that makes lower better.'
+      ),
+      markup.table(header, rows),
+    ]
+  )
+
+
+def _shape(run: Run) -> tuple[int, ...]:
+  return tuple(run.model.event_shape)
+
+
+def _published(model: str, dataset: str) -> str:
+  values = {}
+  for split in ('test', 'train'):
+    for result in published.find(dataset, split):
+      if result.model == model:
+        limit = '' if result.kind == 'exact' else '≤ '
+        values[split] = f'{limit}{result.nats_per_dim:.2f}'
+  return f'{values["test"]} ({values["train"]})'
+
+
+def _cost(runs: list[Run]) -> Html:
+  header = ['model', 'parameters', 'steps', 'batch', 'validation', 'steps/s', 'time', 'on']
+  return markup.table(header, [_cost_row(run) for run in runs])
+
+
+def _cost_row(run: Run) -> list[str]:
+  receipt, train = run.records.receipt, run.config['train']
+  device = receipt.get('device') or {}
+  wall = receipt.get('total_wall_seconds')
+  score = run.checkpoint.get('validation_nats_per_dim')
+  rate = receipt.get('steps_per_second')
+  return [
+    run.title,
+    f'{run.parameters:,}',
+    f'{run.checkpoint.get("step")} (of {train["num_steps"]})',
+    str(train['batch_size']),
+    f'{score:.3f} nats/dim' if isinstance(score, float) else '–',
+    f'{rate:.1f}' if isinstance(rate, float) else '–',
+    format_duration(wall) if isinstance(wall, float) else '–',
+    f'{device["count"]} {device["kind"]}' if {'count', 'kind'} <= device.keys() else '–',
+  ]
+
+

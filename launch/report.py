@@ -1,0 +1,113 @@
+"""Makes a page about trained runs: python launch/report.py WORKDIR... [--output=FILE].
+
+The page is one HTML file without any connection to the outside: results, training curves, what each
+model shows of held-out sequences, continuations, correlations, configs and receipts.
+"""
+
+import logging
+import pathlib
+
+from absl import flags
+
+from afslvm import cli
+
+log = logging.getLogger('afslvm.report')
+
+flags.DEFINE_string('output', '', 'The page; default FIRST_WORKDIR/report/index.html.')
+flags.DEFINE_string('picture', '', 'Also write the rows of the first sequence as this PNG file.')
+flags.DEFINE_integer('num_sequences', 3, 'Held-out sequences to show.', lower_bound=1)
+flags.DEFINE_integer('seed', 0, 'Chooses the sequences, their noise and the samples.')
+flags.DEFINE_string('data_dir', '', 'Where the data lie, if they have moved since training.')
+
+SPLIT = 'test'
+
+
+@cli.takes_arguments
+def main(argv: list[str]):
+  """Writes the page and prints the results."""
+  from afslvm.errors import ConfigError
+
+  workdirs = list(dict.fromkeys(argv[1:]))
+  if not workdirs:
+    raise ConfigError('no run is given; for instance: python launch/report.py runs/quickstart/af1')
+  runs = open_runs(workdirs)
+
+  from afslvm.visualization import report, results
+
+  args = cli.FLAGS
+  output = pathlib.Path(args.output or f'{workdirs[0]}/report/index.html')
+  if args.picture:
+    report.write_picture(pathlib.Path(args.picture), runs[0])
+  report.write(output, runs, on_run=lambda title: log.info('pictures of %s', title))
+  print(results.text_tables(runs) or 'no run has been evaluated yet; see the page for the command')
+  print(output)
+
+
+def open_runs(workdirs: list[str]) -> list:
+  """Opens every run at its best checkpoint, as plain `records.Run`s.
+
+  Raises:
+    ConfigError: a folder that holds no run.
+    CheckpointError: no checkpoint verifies.
+  """
+  from afslvm import build
+
+  trained = [build.open_run(workdir, data_dir=cli.FLAGS.data_dir) for workdir in workdirs]
+  labels = [build.label(run.parts.config['model']) for run in trained]
+  names = [run.path.resolve().name for run in trained]
+  titles = []
+  for label, name, workdir in zip(labels, names, workdirs, strict=True):
+    if labels.count(label) > 1:
+      label = f'{label} ({name if names.count(name) == 1 else workdir})'
+    titles.append(label)
+  return [_plain(*each) for each in zip(trained, titles, workdirs, strict=True)]
+
+
+def _plain(run, title: str, workdir: str):
+  from afslvm import build
+  from afslvm.errors import DataError
+  from afslvm.visualization import records
+
+  try:
+    sequences, why = _held_out(run), ''
+  except DataError as error:
+    sequences, why = None, str(error)
+    log.warning('%s: no pictures, %s', title, error)
+  parts = run.parts
+  return records.Run(
+    title=title,
+    workdir=workdir,
+    model=parts.model,
+    variables=run.variables(),
+    checkpoint=run.checkpoint,
+    parameters=run.num_parameters(),
+    config=parts.config,
+    dataset=build.dataset_label(parts.data),
+    data_config=f'{parts.dataset.name}/{parts.dataset.config_name()}',
+    num_frames=parts.dataset.num_frames,
+    records=records.read(run.path),
+    sequences=sequences,
+    no_sequences=why,
+  )
+
+
+def _held_out(run):
+  """Random sequences of the test split, the same for all runs on the same data."""
+  import jax
+  import numpy as np
+
+  from afslvm.data import prepare
+  from afslvm.transforms import preprocessing
+  from afslvm.visualization.records import Sequences
+
+  source, seed = prepare.open_split(run.parts.dataset, SPLIT), cli.FLAGS.seed
+  rng = np.random.default_rng(seed)
+  chosen = rng.choice(len(source), size=min(cli.FLAGS.num_sequences, len(source)), replace=False)
+  indices = [int(index) for index in chosen]
+  stored = np.stack([source[index] for index in indices])
+  x = preprocessing.dequantise(jax.random.key(seed), stored, run.parts.data['dequantisation'])
+  return Sequences(indices, np.asarray(x), SPLIT, seed)
+
+
+if __name__ == '__main__':
+  cli.run(main)

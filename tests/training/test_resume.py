@@ -1,0 +1,222 @@
+"""Kill, damage, interrupt: a run that is continued equals one that was never stopped."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from afslvm.training import checkpoint
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OPTIONS = (
+  '--config=configs/smoke.py',
+  '--config.train.num_steps=40',
+  '--config.train.checkpoint_every=5',
+  '--config.train.eval_every=20',
+  '--config.train.log_every=3',
+  '--config.optimizer.ema_decay=0.9',
+)
+
+
+@pytest.fixture(scope='module')
+def straight(launch, tmp_path_factory):
+  """A run that nothing interrupted."""
+  workdir = tmp_path_factory.mktemp('straight')
+  done = launch('train', *OPTIONS, f'--workdir={workdir}')
+  assert done.returncode == 0, done.stderr
+  return workdir
+
+
+def start(workdir, environment, *more):
+  return subprocess.Popen(
+    [sys.executable, 'launch/train.py', *OPTIONS, f'--workdir={workdir}', *more],
+    cwd=ROOT,
+    env=environment,
+    stderr=subprocess.PIPE,
+    stdout=subprocess.DEVNULL,
+    text=True,
+  )
+
+
+def wait_for_line(workdir, step, timeout=120):
+  """Until metrics.jsonl holds a line of `step` or later."""
+  deadline = time.monotonic() + timeout
+  path = workdir / 'metrics.jsonl'
+  while time.monotonic() < deadline:
+    if path.exists():
+      lines = [line for line in path.read_text().splitlines() if line.endswith('}')]
+      if lines and json.loads(lines[-1])['step'] >= step:
+        return
+    time.sleep(0.005)
+  raise AssertionError(f'no step {step} within {timeout} s')
+
+
+def assert_same_run(workdir, straight):
+  def arrays(folder):
+    manifest = checkpoint.read_manifest(folder / 'checkpoints' / '40')
+    return manifest['parameters_sha256'], manifest['state_sha256'], manifest['data']
+
+  assert (workdir / 'metrics.jsonl').read_bytes() == (straight / 'metrics.jsonl').read_bytes()
+  assert arrays(workdir) == arrays(straight)
+  assert not checkpoint.problem(workdir / 'checkpoints' / '40')
+
+
+def copy_at(straight, tmp_path, launch, steps=30):
+  """A finished run of fewer steps, to be damaged."""
+  workdir = tmp_path / 'run'
+  done = launch('train', *OPTIONS, f'--workdir={workdir}', f'--config.train.num_steps={steps}')
+  assert done.returncode == 0, done.stderr
+  return workdir
+
+
+@pytest.mark.parametrize('kill_at', [1, 7, 23, 33])
+def test_resume_is_bit_exact_after_sigkill(kill_at, straight, environment, tmp_path):
+  """Twice killed at moments that async saves may be under way, then left to finish."""
+  for step in (kill_at, kill_at + 3):
+    process = start(tmp_path, environment)
+    wait_for_line(tmp_path, step)
+    time.sleep(0.003 * kill_at)
+    process.kill()
+    process.communicate()
+  process = start(tmp_path, environment)
+  _, log = process.communicate(timeout=120)
+  assert process.returncode == 0, log
+  assert_same_run(tmp_path, straight)
+
+
+@pytest.mark.parametrize(('number', 'code'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
+  number, code, straight, environment, tmp_path
+):
+  process = start(tmp_path, environment)
+  wait_for_line(tmp_path, 6)
+  process.send_signal(number)
+  _, log = process.communicate(timeout=60)
+  assert process.returncode == code, log
+  assert 'run the same command again to continue' in log
+  assert 'Traceback' not in log
+  saved = checkpoint.find_good(tmp_path / 'checkpoints')
+  assert saved is not None
+  assert json.loads((tmp_path / 'receipt.json').read_text())['step'] == saved
+  process = start(tmp_path, environment)
+  _, log = process.communicate(timeout=120)
+  assert process.returncode == 0
+  assert f'resuming from step {saved}' in log
+  assert_same_run(tmp_path, straight)
+
+
+def test_a_finished_run_is_not_trained_again(straight, launch):
+  before = {p: p.stat().st_mtime_ns for p in straight.rglob('*') if p.name != '.lock'}
+  done = launch('train', *OPTIONS, f'--workdir={straight}')
+  assert done.returncode == 0
+  assert 'already trained' in done.stderr
+  assert before == {p: p.stat().st_mtime_ns for p in straight.rglob('*') if p.name != '.lock'}
+
+
+def damage(path, how):
+  content = path.read_bytes()
+  if how == 'delete':
+    path.unlink()
+  elif how == 'truncate':
+    path.write_bytes(content[: len(content) // 2])
+  else:
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :])
+
+
+def test_every_damaged_file_is_found(straight, tmp_path):
+  """Each file of a checkpoint in turn, deleted, truncated and with one bit flipped."""
+  source = straight / 'checkpoints' / '40'
+  files = [p.relative_to(source) for p in source.rglob('*') if p.is_file()]
+  assert len(files) > 3
+  assert not checkpoint.problem(source)
+  for name in files:
+    for how in ('delete', 'truncate', 'flip'):
+      if (source / name).stat().st_size == 0 and how != 'delete':
+        continue
+      copy = tmp_path / 'copy'
+      shutil.copytree(source, copy)
+      damage(copy / name, how)
+      assert checkpoint.problem(copy), f'{how} {name} was not noticed'
+      shutil.rmtree(copy)
+
+
+def test_a_damaged_checkpoint_falls_back_and_ends_the_same(straight, environment, tmp_path):
+  shutil.copytree(straight, tmp_path / 'run')
+  workdir = tmp_path / 'run'
+  newest = workdir / 'checkpoints' / '40'
+  largest = max((p for p in newest.rglob('*') if p.is_file()), key=lambda p: p.stat().st_size)
+  damage(largest, 'flip')
+  process = start(workdir, environment)
+  _, log = process.communicate(timeout=120)
+  assert process.returncode == 0, log
+  assert 'checkpoint 40 is damaged: sha256' in log
+  assert 'resuming from step 35' in log
+  assert_same_run(workdir, straight)
+  assert (workdir / 'checkpoints_set_aside' / '40').is_dir()
+
+
+def test_nothing_but_damaged_checkpoints_ends_with_exit_4(straight, launch, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(straight, workdir)
+  for step in checkpoint.all_steps(workdir / 'checkpoints'):
+    files = (workdir / 'checkpoints' / str(step)).rglob('*')
+    damage(max((p for p in files if p.is_file()), key=lambda p: p.stat().st_size), 'truncate')
+  for name in ('train', 'evaluate'):
+    options = OPTIONS if name == 'train' else ()
+    done = launch(name, *options, f'--workdir={workdir}')
+    assert done.returncode == 4
+    assert done.stderr.count('\n') == 1, done.stderr
+    assert 'verifies' in done.stderr
+
+
+def test_another_config_in_the_same_workdir_is_refused(straight, launch):
+  done = launch('train', *OPTIONS, f'--workdir={straight}', '--config.model.conditioner.channels=9')
+  assert done.returncode == 2
+  assert done.stderr.startswith('error: ')
+  assert 'model.conditioner.channels=8, not 9' in done.stderr
+
+
+def test_a_second_writer_is_refused(launch, environment, tmp_path):
+  process = start(tmp_path, environment, '--config.train.num_steps=100000')
+  wait_for_line(tmp_path, 1)
+  done = launch('train', *OPTIONS, f'--workdir={tmp_path}')
+  process.kill()
+  process.communicate()
+  assert done.returncode == 2
+  assert f'in use by pid {process.pid}' in done.stderr
+
+
+def test_records_and_receipt(straight):
+  lines = [json.loads(line) for line in (straight / 'metrics.jsonl').read_text().splitlines()]
+  steps = [line['step'] for line in lines if 'loss' in line]
+  assert steps == [*range(3, 40, 3), 40]
+  assert [line['step'] for line in lines if 'validation_nats_per_dim' in line] == [20, 40]
+  receipt = json.loads((straight / 'receipt.json').read_text())
+  assert receipt['device']['platform'] == 'cpu'
+  for key in ('steps_per_second', 'frames_per_second', 'peak_memory_mb', 'wall_seconds'):
+    assert receipt[key] > 0
+  assert receipt['git_commit']
+  assert receipt['versions']['jax']
+  assert len(receipt['data_fingerprint']) == 16
+  assert list((straight / 'tensorboard').iterdir())
+  config = json.loads((straight / 'config.json').read_text())
+  assert config['train']['num_steps'] == 40
+  kept = checkpoint.all_steps(straight / 'checkpoints')
+  assert kept[:2] == [40, 35]
+  best = checkpoint.find_good(straight / 'checkpoints', 'best')
+  scores = {line['step']: line['validation_nats_per_dim'] for line in lines if 'loss' not in line}
+  assert best == min(scores, key=scores.get)
+  assert np.isfinite(list(scores.values())).all()
+
+
+def test_no_orphaned_temporary_files(straight):
+  assert not [p for p in straight.rglob('*') if 'tmp' in p.name.lower()]
+  assert os.access(straight / 'config.json', os.R_OK)

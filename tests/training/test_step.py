@@ -1,0 +1,244 @@
+"""The train step: non-finite batches, devices, schedules, moving averages."""
+
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from afslvm import build, cli
+from afslvm.errors import NumericsError
+from afslvm.objectives import elbo
+from afslvm.training import loop, optimizer, state, step
+from afslvm.training.experiment import Experiment
+from afslvm.training.settings import OptimizerSettings, TrainSettings
+from afslvm.training.workdir import Workdir
+from tests import constructors
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+class Batches:
+  """An endless iterator over given sequences, with the state of a Grain iterator."""
+
+  def __init__(self, x):
+    self.x, self.next_index = x, 0
+
+  def __next__(self):
+    x = self.x[self.next_index % len(self.x)]
+    self.next_index += 1
+    return {'x': x, 'mask': np.ones(x.shape[:2], bool)}
+
+  def get_state(self):
+    return {'next_index': self.next_index}
+
+  def set_state(self, value):
+    self.next_index = value['next_index']
+
+
+def experiment(x, **train):
+  """A dense 1-AF on the batches x [N, B, T, 3]."""
+  return Experiment(
+    model=constructors.flows(1, constructors.dense()),
+    dequantisation='none',
+    length=x.shape[2],
+    seed=0,
+    train=TrainSettings(**{'num_steps': 6, 'batch_size': 2, 'log_every': 1, **train}),
+    optimizer=OptimizerSettings(learning_rate=1e-2, ema_decay=0.9),
+    training_batches=lambda: Batches(x),
+    validation_batches=lambda: iter([next(Batches(np.nan_to_num(x)))]),
+    fingerprint='0' * 16,
+    config={'train': {'num_steps': train.get('num_steps', 6)}},
+  )
+
+
+@pytest.fixture
+def sequences():
+  return np.random.default_rng(0).normal(size=(8, 2, 6, 3)).astype(np.float32)
+
+
+def make_step(make_state=True, **settings):
+  model = constructors.flows(1, constructors.dense())
+  adam = optimizer.make_optimizer(OptimizerSettings(learning_rate=1e-2, **settings), 10)
+  loss = functools.partial(elbo.negative_elbo, model, 'none')
+  x = constructors.data(model)
+  first = state.create_state(model, adam, x, seed=0, use_ema=True)
+  train_step = jax.jit(step.make_train_step(loss, adam, seed=0, ema_decay=0.9))
+  return train_step, first, {'x': x, 'mask': jnp.ones(x.shape[:2], bool)}
+
+
+@pytest.mark.parametrize('bad', [jnp.nan, jnp.inf])
+def test_a_non_finite_batch_changes_nothing_but_counters(bad):
+  train_step, first, batch = make_step()
+  good, _ = train_step(first, batch)
+  poisoned = {**batch, 'x': batch['x'].at[0, 4, 1].set(bad)}
+  after, metrics = train_step(good, poisoned)
+  for name in ('params', 'model_state', 'opt_state', 'ema'):
+    jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(good, name))
+  assert (int(after.step), int(after.skipped), int(after.skipped_in_row)) == (2, 1, 1)
+  assert int(metrics['skipped_in_row']) == 1
+  later, _ = train_step(after, batch)
+  assert (int(later.step), int(later.skipped), int(later.skipped_in_row)) == (3, 1, 0)
+  changed = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), later.params, after.params)
+  assert all(jax.tree.leaves(changed))
+
+
+def test_a_non_finite_gradient_with_a_finite_loss_is_skipped():
+  """sqrt(0): the double-where trap gives such gradients."""
+  params = {'w': jnp.zeros(())}
+  adam = optax.adam(0.1)
+
+  def loss(params, model_state, batch, key):
+    value = jnp.sqrt(params['w'])
+    return value, ({'loss': value}, model_state)
+
+  first = state.TrainState(
+    jnp.int32(0), params, {}, adam.init(params), (), jnp.int32(0), jnp.int32(0)
+  )
+  after, metrics = step.make_train_step(loss, adam, seed=0)(first, {})
+  assert np.isfinite(metrics['loss'])
+  assert not np.isfinite(metrics['grad_norm'])
+  assert int(after.skipped) == 1
+  np.testing.assert_array_equal(after.params['w'], 0.0)
+
+
+def test_training_goes_on_after_a_bad_batch(sequences, tmp_path, caplog):
+  sequences[2, 0, 1, 1] = np.nan
+  with Workdir(tmp_path) as workdir:
+    assert loop.train(workdir, experiment(sequences)) == 0
+  lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+  assert [line['skipped'] for line in lines if 'skipped' in line] == [0, 0, 1, 1, 1, 1]
+  assert lines[2]['loss'] is None
+  assert json.loads((tmp_path / 'receipt.json').read_text())['skipped_steps'] == 1
+
+
+def test_too_many_bad_batches_stop_with_the_batch_saved(sequences, tmp_path):
+  sequences[3:] = np.nan
+  with Workdir(tmp_path) as workdir, pytest.raises(NumericsError, match='3 steps in a row') as error:
+    loop.train(workdir, experiment(sequences, num_steps=20, max_skipped=3))
+  assert error.value.exit_code == 5
+  assert len(str(error.value).splitlines()) == 1
+  (saved,) = (tmp_path / 'debug').glob('*.npz')
+  with np.load(saved, allow_pickle=False) as batch:
+    assert np.isnan(batch['x']).all()
+    assert batch['mask'].all()
+    assert int(batch['step']) == 6
+
+
+def test_moving_average_and_schedule():
+  train_step, first, batch = make_step(schedule='cosine', warmup_steps=2)
+  second, _ = train_step(first, batch)
+  # The learning rate starts at zero, so the first step of a warm-up moves nothing.
+  jax.tree.map(np.testing.assert_array_equal, second.params, first.params)
+  third, _ = train_step(second, batch)
+  decay = min(0.9, 2 / 11)
+  expected = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, second.params, third.params)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), third.ema[0], expected
+  )
+  rates = optimizer.make_schedule(
+    OptimizerSettings(learning_rate=1.0, schedule='cosine', warmup_steps=2, final_fraction=0.1), 12
+  )
+  np.testing.assert_allclose([rates(n) for n in (0, 1, 2, 12)], [0.0, 0.5, 1.0, 0.1], atol=1e-6)
+
+
+def test_the_key_of_a_step_depends_on_seed_and_step_only():
+  """Training noise differs from step to step, and is the same when a step is repeated."""
+  model = constructors.flows(1, constructors.conv(normalization='none'))
+  x = (255 * constructors.data(model)).astype(jnp.uint8)
+  batch = {'x': x, 'mask': jnp.ones(x.shape[:2], bool)}
+  adam = optax.sgd(0.0)
+  first = state.create_state(model, adam, x / 255, seed=0)
+  losses = {}
+  for seed in (0, 1):
+    loss = functools.partial(elbo.negative_elbo, model, 'gauss256')
+    train_step = jax.jit(step.make_train_step(loss, adam, seed=seed))
+    second, metrics = train_step(first, batch)
+    _, again = train_step(first, batch)
+    _, later = train_step(second, batch)
+    losses[seed] = float(metrics['loss'])
+    assert losses[seed] == float(again['loss'])
+    assert losses[seed] != float(later['loss'])
+  assert losses[0] != losses[1]
+
+
+DEVICES_SCRIPT = """
+import json, sys
+from afslvm import build, cli
+from afslvm.training.loop import train
+from afslvm.training.workdir import Workdir
+import jax
+config = cli.load_config('configs/smoke.py:' + sys.argv[2])
+config.train.num_steps, config.train.log_every = 4, 1
+with Workdir(sys.argv[1]) as workdir:
+  train(workdir, build.experiment(build.parts(config)))
+print(jax.device_count())
+"""
+
+
+@pytest.mark.parametrize('model', ['af1', 'af2'])
+def test_eight_devices_compute_what_one_does(model, environment, tmp_path):
+  """BatchNorm included: its statistics are those of the global batch."""
+  losses = {}
+  for count in (1, 8):
+    workdir = tmp_path / str(count)
+    flags = f'--xla_force_host_platform_device_count={count}'
+    done = subprocess.run(
+      [sys.executable, '-c', DEVICES_SCRIPT, str(workdir), model],
+      cwd=ROOT,
+      env={**environment, 'XLA_FLAGS': flags},
+      capture_output=True,
+      text=True,
+      timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith(str(count))
+    lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+    losses[count] = [
+      line.get('loss', line.get('validation_nats_per_dim')) for line in lines
+    ]
+  assert len(losses[1]) == 5
+  np.testing.assert_allclose(losses[8], losses[1], rtol=2e-4)
+
+
+def test_a_checkpoint_of_eight_devices_is_restored_on_one(environment, tmp_path):
+  """...and the batch size must divide over the devices."""
+  config = cli.load_config('configs/smoke.py')
+  flags = '--xla_force_host_platform_device_count=8'
+  done = subprocess.run(
+    [sys.executable, '-c', DEVICES_SCRIPT, str(tmp_path), 'af1'],
+    cwd=ROOT,
+    env={**environment, 'XLA_FLAGS': flags},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stderr
+  run = build.open_run(str(tmp_path), 'latest', environment['TFDS_DATA_DIR'])
+  variables = run.variables()
+  assert run.checkpoint['step'] == 4
+  assert run.num_parameters() == sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
+  done = subprocess.run(
+    [
+      sys.executable,
+      'launch/train.py',
+      '--config=configs/smoke.py',
+      f'--workdir={tmp_path / "other"}',
+      f'--config.train.batch_size={config.train.batch_size + 1}',
+    ],
+    cwd=ROOT,
+    env={**environment, 'XLA_FLAGS': flags},
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
+  assert done.returncode == 2
+  assert 'does not divide over 8 devices; use 8 or 16' in done.stderr
+  assert os.path.exists(tmp_path / 'other')
