@@ -111,7 +111,7 @@ def _checked(value: Any, key: str, field: dataclasses.Field, cls: type, place: s
 
 
 def model(spec: dict[str, Any], event_shape: EventShape, place: str = 'model') -> SequenceModel:
-  """A sequence model on observations of `event_shape`, its base models and conditioners included."""
+  """A sequence model on observations of `event_shape`, with its base models and conditioners."""
   spec = dict(spec)
   cls = lookup(MODELS, spec.pop('name', None), f'{place}.name')
   if cls is TemporalFlow:
@@ -289,24 +289,9 @@ class TrainedRun:
     """
     return self._state().evaluated
 
-  def parameters_sha256(self) -> str:
-    """Of the parameters as they are restored, the moving average aside.
-
-    Raises:
-      CheckpointError: they aren't those that were saved.
-    """
-    from afslvm.training import checkpoint
-
-    found, saved = (
-      checkpoint.tree_sha256(self._state().params),
-      self.checkpoint['parameters_sha256'],
-    )
-    if found != saved:
-      raise CheckpointError(
-        f'checkpoint {self.checkpoint["step"]} of {self.path} is damaged: its parameters have '
-        f'sha256 {found[:12]}…, {str(saved)[:12]}… were saved; restore the folder from a copy'
-      )
-    return found
+  def parameters(self) -> Any:
+    """The trained parameters themselves, the moving average aside."""
+    return self._state().params
 
   def num_parameters(self) -> int:
     """Trained numbers."""
@@ -388,7 +373,7 @@ def count_parameters(variables: dict[str, Any]) -> int:
 
 
 def evaluation_batches(config_parts: Parts, batch_size: int, length: int):
-  """split -> finite iterator over fixed crops of `length` steps.
+  """Split -> finite iterator over fixed crops of `length` steps.
 
   Raises:
     DataError: the data are missing or damaged.

@@ -5,11 +5,13 @@ A mistake in a flag or a config override is found before jax is imported. Exit c
 """
 
 import importlib.util
+import inspect
 import logging
 import os
 import pathlib
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from absl import app, flags
@@ -91,7 +93,11 @@ def _parse(argv: list[str]) -> list[str]:
     hint = nearest(error.flagname, _flag_names())
     sys.exit(_fail(ConfigError(f'--{error.flagname} is not a flag{hint}; see --help')))
   except Exception as error:  # ml_collections raises many kinds for a value of the wrong type.
-    sys.exit(_fail(ConfigError(str(error).splitlines()[0] if str(error) else repr(error))))
+    message = (str(error) or repr(error)).splitlines()[0]
+    missing = re.search(r'Flag --(\w+) must have a value other than None', message)
+    if missing:
+      message = f'--{missing[1]} is missing: {FLAGS[missing[1]].help}'
+    sys.exit(_fail(ConfigError(message)))
 
 
 def _flag_names() -> list[str]:
@@ -102,7 +108,7 @@ def _check_overrides(argv: list[str]):
   """Finds a missing config file or an unknown override before absl does, to name the nearest."""
   if 'config' not in FLAGS:
     return
-  values = dict(_split(argument) for argument in argv[1:] if argument.startswith('--config'))
+  values = dict(_config_arguments(argv[1:]))
   path = values.pop('config', None)
   if path is None:
     return
@@ -111,9 +117,15 @@ def _check_overrides(argv: list[str]):
     _check_override(config, key.removeprefix('config.'), value)
 
 
-def _split(argument: str) -> tuple[str, str]:
-  name, _, value = argument.removeprefix('--').partition('=')
-  return name, value
+def _config_arguments(arguments: list[str]) -> Iterator[tuple[str, str]]:
+  """('config.a.b', 'value') of '--config.a.b=value' and of '--config.a.b value'."""
+  for index, argument in enumerate(arguments):
+    if argument == '--':
+      return
+    name, equals, value = argument.lstrip('-').partition('=')
+    if argument.startswith('-') and (name == 'config' or name.startswith('config.')):
+      following = arguments[index + 1] if index + 1 < len(arguments) else ''
+      yield name, value if equals else following
 
 
 def _check_override(config: ConfigDict, dotted: str, value: str):
@@ -138,7 +150,7 @@ def load_config(path: str) -> ConfigDict:
   """Runs `get_config` of 'FILE.py' or 'FILE.py:ARGUMENT'.
 
   Raises:
-    ConfigError: no such file, or no such argument.
+    ConfigError: no such file, no such argument, or a file that fails.
   """
   file_name, _, argument = path.partition(':')
   file = pathlib.Path(file_name)
@@ -146,7 +158,12 @@ def load_config(path: str) -> ConfigDict:
     siblings = [p.as_posix() for p in file.parent.rglob('*.py')] if file.parent.is_dir() else []
     raise ConfigError(f'--config={file_name}: no such file{nearest(file_name, siblings)}')
   spec = importlib.util.spec_from_file_location('afslvm_config', file)
-  assert spec is not None and spec.loader is not None
+  assert spec is not None
+  assert spec.loader is not None
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  try:
+    spec.loader.exec_module(module)
+    inspect.signature(module.get_config).bind(*([argument] if argument else []))
+  except Exception as error:
+    raise ConfigError(f'--config={path}: {type(error).__name__}: {error}') from error
   return module.get_config(argument) if argument else module.get_config()

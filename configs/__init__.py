@@ -1,1 +1,1 @@
-"""Configs: `get_config()` returns a ConfigDict; the docstring says how to run it and what to expect."""
+"""Configs: `get_config()` returns a ConfigDict; docstrings say how to run them, what to expect."""

@@ -4,6 +4,14 @@ from ml_collections import ConfigDict
 
 from afslvm.errors import ConfigError, nearest
 
+MOVING_DIGITS = {
+  'name': 'moving_digits',
+  'frame_size': 16,
+  'num_digits': 1,
+  'num_frames': 20,
+  'bounces': 'deterministic',
+}
+
 
 def experiment(
   *, data: dict, model: dict, optimizer: dict, train: dict, seed: int = 0

@@ -31,7 +31,7 @@ MODELS = {
 def get_config(name: str = 'af1'):
   length, model = common.choose(name, MODELS, 'configs/smoke.py')
   return common.experiment(
-    data={'name': 'moving_digits', 'length': length},
+    data={**common.MOVING_DIGITS, 'length': length},
     model=model,
     optimizer={'learning_rate': 3e-3},
     train={'num_steps': 60, 'batch_size': 8, 'log_every': 10, 'validation_batches': 2},

@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 
 from afslvm import cli
-from afslvm.errors import ConfigError
+from afslvm.errors import CheckpointError, ConfigError
 
 cli.define_config(required=False)
 flags.DEFINE_string('workdir', '', 'Folder of a run, instead of --config.')
@@ -45,16 +45,28 @@ def _of_run(workdir: str) -> dict[str, Any]:
   from afslvm.training import checkpoint
 
   run = build.open_run(workdir, 'latest')
-  about = {'workdir': str(run.path), 'step': run.checkpoint['step']}
-  about['parameters_sha256'] = run.parameters_sha256()
-  about[checkpoint.METRIC] = run.checkpoint[checkpoint.METRIC]
-  about['damaged'] = {}
-  for step in checkpoint.all_steps(run.path / 'checkpoints'):
-    what = checkpoint.problem(run.path / 'checkpoints' / str(step))
-    if step > about['step'] and what.startswith('damaged'):
-      about['damaged'][str(step)] = what
-      print(f'checkpoint {step} is {what}; this is step {about["step"]}', file=sys.stderr)
-  return {**describe(run.parts), **about}
+  newest, directory = run.checkpoint['step'], run.path / 'checkpoints'
+  # Every file is as it was written; this asks whether that is what training had in memory.
+  sha256 = checkpoint.tree_sha256(run.parameters())
+  if sha256 != run.checkpoint['parameters_sha256']:
+    raise CheckpointError(
+      f'{directory / str(newest)} is damaged: its parameters have sha256 {sha256[:12]}…, not what '
+      'its manifest says; restore the folder from a copy'
+    )
+  damaged = {}
+  for step in checkpoint.all_steps(directory):
+    what = checkpoint.problem(directory / str(step))
+    if step > newest and what.startswith('damaged'):
+      damaged[str(step)] = what
+      print(f'checkpoint {step} is {what}; this is step {newest}', file=sys.stderr)
+  return {
+    **describe(run.parts),
+    'workdir': str(run.path),
+    'step': newest,
+    'parameters_sha256': sha256,
+    checkpoint.METRIC: run.checkpoint[checkpoint.METRIC],
+    'damaged': damaged,
+  }
 
 
 def describe(parts) -> dict[str, Any]:

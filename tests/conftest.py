@@ -56,3 +56,14 @@ def launch(environment):
     )
 
   return run
+
+
+@pytest.fixture(scope='session')
+def smoke_run(launch, session_dir):
+  """A run of `configs/smoke.py`, trained for a few steps."""
+  workdir = session_dir / 'smoke_run'
+  done = launch(
+    'train', '--config=configs/smoke.py', f'--workdir={workdir}', '--config.train.num_steps=20'
+  )
+  assert done.returncode == 0, done.stderr
+  return workdir

@@ -181,7 +181,7 @@ def _with_base(model, base):
 
 @every_model
 def test_generated_steps_are_scored_as_by_the_whole_model(name):
-  """Generation continues the filter's state: drawing at temperature 0 hits the mode of each step."""
+  """Generation continues the filter's state: temperature 0 draws the mode of each step."""
   model, variables, x = make(name)
   context = x[:, : max(model.min_context, 1)]
   drawn = model.apply(variables, context, 3, 0.0, method='generate', rngs=RNGS)

@@ -167,7 +167,8 @@ def check_comparable(results: Sequence[LikelihoodResult]):
       a, b = getattr(results[0].contract, field.name), getattr(other.contract, field.name)
       if a != b:
         raise ContractError(
-          f'{results[0].name} and {other.name} can not share a column: {field.name} is {a} and {b}; '
+          f'{results[0].name} and {other.name} can not share a column: {field.name} is {a} and '
+          f'{b}; '
           'score them alike (--num_context, --protocol), or say --allow_mixed'
         )
 

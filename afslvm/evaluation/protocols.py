@@ -107,7 +107,7 @@ def scored_frames(
   last = first + protocol.num_scored - 1 if protocol.num_scored else num_frames - 1
   if not first <= last < num_frames:
     raise ConfigError(
-      f'protocol {protocol.name} needs {max(last, first) + 1} frames with a context of {first}, the '
-      f'data have {num_frames}; use longer sequences (data.num_frames)'
+      f'protocol {protocol.name} needs {max(last, first) + 1} frames with a context of {first}, '
+      f'the data have {num_frames}; use longer sequences (data.num_frames)'
     )
   return first, last

@@ -68,6 +68,7 @@ class ConvConditioner(nn.Module):
   }
 
   def setup(self):
+    """Declares the layers."""
     block = {
       'normalization': self.normalization,
       'initialization': self.initialization,
@@ -131,6 +132,7 @@ class DenseConditioner(nn.Module):
   limits: ClassVar = {'window': (1, None), 'features': (1, None), 'depth': (0, None)}
 
   def setup(self):
+    """Declares the layers."""
     (size,) = self.event_shape
     self.hidden = [nn.Dense(self.features) for _ in range(self.depth)]
     init = _head_init(self.head_initialization, self.features if self.depth else size * self.window)

@@ -50,6 +50,7 @@ class AutoregressiveAffine(nn.Module):
   limits: ClassVar = {'log_scale_low': (None, -0.01), 'log_scale_high': (0.01, None)}
 
   def setup(self):
+    """Declares the layers."""
     if self.boundary == 'learned':
       shape = self.conditioner.event_shape
       self.initial_shift = self.param('initial_shift', nn.initializers.zeros_init(), shape)

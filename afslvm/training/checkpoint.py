@@ -227,8 +227,8 @@ class Checkpoints:
     except (ValueError, OSError) as error:
       first_line = str(error).splitlines()[0][:200]
       raise CheckpointError(
-        f'could not write to {self.directory} ({first_line}); free space or fix permissions and run '
-        f'the same command again; step {self.newest} is intact'
+        f'could not write to {self.directory} ({first_line}); free space or fix permissions and '
+        f'run the same command again; step {self.newest} is intact'
       ) from error
 
 

@@ -195,8 +195,8 @@ class _NonFiniteWatch:
       path.parent.mkdir(exist_ok=True)
       np.savez(path, step=step, **batch)
       raise NumericsError(
-        f'{in_row} steps in a row up to step {step} were not finite; their last batch is in {path}; '
-        'try a lower optimizer.learning_rate or look for bad values in the data'
+        f'{in_row} steps in a row up to step {step} were not finite; their last batch is in '
+        f'{path}; try a lower optimizer.learning_rate or look for bad values in the data'
       )
 
 

@@ -41,7 +41,8 @@ def continuations(
     drawn = model.apply(variables, context, num_steps, temperature, rngs=rngs, method='generate')
     return jnp.concatenate([context, drawn], axis=1)
 
-  rows = {'truth': x, 'mean path': draw(variables, context, 0.0, key)}
+  rows = {'truth': np.asarray(x), 'mean path': np.asarray(draw(variables, context, 0.0, key))}
   for number in range(1, num_samples + 1):
-    rows[f'sample {number}'] = draw(variables, context, 1.0, jax.random.fold_in(key, number))
-  return {label: np.asarray(row) for label, row in jax.device_get(rows).items()}
+    drawn = draw(variables, context, 1.0, jax.random.fold_in(key, number))
+    rows[f'sample {number}'] = np.asarray(drawn)
+  return rows

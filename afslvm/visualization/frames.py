@@ -37,7 +37,7 @@ def stack_rows(rows: Mapping[str, np.ndarray], index: int, gap: int = 1) -> np.n
   for label, row in rows.items():
     shown = to_display(row[index], label)
     missing = steps - shown.shape[0]
-    blank = np.full((missing, *shown.shape[1:]), 0.5)
+    blank = np.ones((missing, *shown.shape[1:]))  # as the gaps between frames
     strips.append(strip(np.concatenate([blank, shown]), gap))
   return np.concatenate(strips, axis=0)
 

@@ -23,6 +23,8 @@ h2 { font-size: 1.35rem; margin: 3rem 0 0.6rem; padding-top: 0.8rem;
 h3 { font-size: 1.05rem; margin: 1.8rem 0 0.4rem; }
 p, li { max-width: 75ch; }
 p { margin: 0.5rem 0 0.9rem; }
+.lead { padding: 0; list-style: none; }
+.lead li { margin: 0.25rem 0; }
 nav a { color: var(--accent); margin-right: 1.1rem; text-decoration: none; }
 nav a:hover { text-decoration: underline; }
 small, .quiet { color: var(--quiet); font-size: 0.82rem; }
@@ -32,12 +34,13 @@ table { border-collapse: collapse; font-size: 0.92rem; font-variant-numeric: tab
 th, td { text-align: left; vertical-align: top; padding: 0.45rem 1.3rem 0.45rem 0;
   border-bottom: 1px solid var(--line); }
 thead th { font-weight: normal; color: var(--quiet); vertical-align: bottom; }
-tbody th { font-weight: 600; white-space: nowrap; }
+tbody th { font-weight: 600; }
+tbody th, td { white-space: nowrap; }
+.prose td { white-space: normal; }
 tbody th em { font-weight: normal; }
 .question { font-size: 0.82rem; line-height: 1.45; min-width: 11.5rem; max-width: 16rem; }
 .question b { color: var(--ink); font-size: 0.95rem; }
-.number { white-space: nowrap; margin-bottom: 0.25rem; }
-.number .line { white-space: normal; max-width: 15rem; }
+.number { margin-bottom: 0.25rem; }
 .bar { display: inline-block; height: 0.6rem; margin-right: 0.5rem; border-radius: 2px;
   background: var(--accent); vertical-align: baseline; min-width: 1px; }
 code, pre { font: 0.85rem/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
@@ -51,12 +54,13 @@ summary { cursor: pointer; color: var(--accent); }
 .chart { display: block; width: 100%; max-width: 900px; height: auto; }
 .pixels { image-rendering: pixelated; display: block; }
 .strips > div { display: flex; align-items: center; margin-bottom: 3px; width: max-content; }
-.strips > div > b { position: sticky; left: 0; z-index: 1; flex: none; width: 9rem;
-  padding-right: 0.7rem; background: var(--paper); font-size: 0.92rem; line-height: 1.2; }
+.strips > div > b { position: sticky; left: 0; z-index: 1; flex: none; width: 8.5rem;
+  padding-right: 0.7rem; background: var(--paper); font-size: 0.9rem; line-height: 1.2; }
+.strips small { font-size: 0.75rem; }
 .steps > div { display: flex; color: var(--quiet); font-size: 0.72rem; }
 .steps span { text-align: center; }
 .steps .given { background: var(--given); color: var(--ink); }
-figure { margin: 0.4rem 0 0.4rem 9rem; }
+figure { margin: 0.4rem 0 0.4rem 8.5rem; }
 .names { display: flex; color: var(--quiet); font-size: 0.8rem; }
 .names span { flex: 1; text-align: center; }
 .legend span { display: inline-block; width: 0.8rem; height: 0.8rem; border-radius: 2px;
@@ -81,7 +85,7 @@ def page(title: str, lead: Iterable[Any], sections: dict[str, tuple[str, Html]])
 
   Args:
     title: of the page.
-    lead: paragraphs under the title.
+    lead: lines under the title.
     sections: {anchor: (heading, content)}, in order.
   """
   head = element(
@@ -96,7 +100,7 @@ def page(title: str, lead: Iterable[Any], sections: dict[str, tuple[str, Html]])
   body = element(
     'main',
     element('h1', title),
-    paragraphs(*lead),
+    element('ul', *(element('li', line) for line in lead), class_='lead'),
     element('nav', *links),
     *(section(anchor, heading, content) for anchor, (heading, content) in sections.items()),
   )

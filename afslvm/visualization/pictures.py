@@ -12,16 +12,16 @@ from afslvm.visualization.markup import Html, element
 from afslvm.visualization.records import Run, Sequences
 
 NUM_SAMPLES = 3
-TARGET_WIDTH = 1000  # pixels of a strip
+TARGET_WIDTH = 1024  # pixels of a strip, so that it fits beside its label
 MEANINGS = {
-  'x': 'the data',
-  'shift': 'predicted from the past',
-  'scale': 'how uncertain',
-  'y': 'what is left',
+  'x': 'data',
+  'shift': 'prediction',
+  'scale': 'uncertainty',
+  'y': 'remainder',
 }
 ROLES = {
   'truth': 'what happened',
-  'mean path': 'every noise at its mean',
+  'mean path': 'no noise',
 }
 
 
@@ -60,9 +60,7 @@ def rows_of_sequence(run: Run, rows: Mapping[str, np.ndarray], index: int) -> Ht
   shown = []
   for label, row in rows.items():
     low, high = frames.display_range(row[index], label)
-    meaning = MEANINGS.get(label.rpartition('/')[2], '')
-    grey = f'{low:.2g} … {high:.2g}'
-    about = f'{meaning}; black … white: {grey}' if meaning else f'black … white: {grey}'
+    about = f'{MEANINGS.get(label.rpartition("/")[2], "")} {low:.2g} … {high:.2g}'.strip()
     strip = frames.transparent_strip(frames.to_display(row[index], label), steps)
     shown.append((captions[label], about, strip))
   return strips(shown, steps, run.model.event_shape[1], context=0)
@@ -94,9 +92,7 @@ def continuations_of_sequence(run: Run, rows: Mapping[str, np.ndarray], index: i
 def _animation(shown: Mapping[str, np.ndarray], context: int) -> Html:
   """All rows side by side in one animation, so that they keep in step."""
   panels = [frames.framed(row, context) for row in shown.values()]
-  gap = np.zeros((*panels[0].shape[:2], 1, 3), np.uint8) + 128
-  between = [part for panel in panels for part in (panel, gap)][:-1]
-  together = np.concatenate(between, axis=2)
+  together = np.concatenate(panels, axis=2)
   _, height, width, _ = together.shape
   scale = max(1, min(8, TARGET_WIDTH // (2 * width)))
   picture = element(
@@ -126,7 +122,7 @@ def strips(
     frame_width: pixels of a frame, without the gap.
     context: how many of the steps are given; their numbers are marked.
   """
-  scale = max(1, min(6, round(TARGET_WIDTH / (steps * (frame_width + 1)))))
+  scale = max(1, min(6, TARGET_WIDTH // (steps * (frame_width + 1))))
   place = f'width:{(frame_width + 1) * scale}px'
   numbers = [
     element('span', step, style=place, class_='given' if step < context else None)

@@ -44,7 +44,8 @@ def build(runs: list[Run], on_run: Callable[[str], None] = lambda title: None) -
     'correlation': ('Correlation before and after', _correlation(runs)),
     'configs': ('Configs and receipts', markup.join([_about(run) for run in runs])),
   }
-  names = ', '.join(run.title for run in runs)
+  *most, last = [run.title for run in runs]
+  names = f'{", ".join(most)} and {last}' if most else last
   data = ', '.join(dict.fromkeys(run.dataset for run in runs))
   return page.page(f'{names} on {data}', summary.headlines(runs), sections)
 
@@ -96,12 +97,15 @@ def _training(runs: list[Run]) -> Html:
 _ABOUT_ROWS = paragraphs(
   'Random held-out sequences, one block each, aligned at the last step. x is the data; then, flow '
   'by flow, shift is what the flow predicts from the past, scale how far it expects to be off, and '
-  'y = (x − shift) / scale what it could not predict. A flow that works has a shift that shows the '
-  'moving parts, a scale that is bright along their edges, and a y that looks like noise.'
+  'y = (x − shift) / scale what it could not predict. The numbers beside a row are the values that '
+  'are shown black and white. A flow that works has a shift that shows the moving parts, a scale '
+  'that is bright where they may be, along their edges above all, and a y that looks like noise.'
 )
 _ABOUT_CONTINUATIONS = paragraphs(
   'The first steps, marked in the line of step numbers, are given; the model makes the others. A '
-  'sample draws all noise; the mean path sets it to zero and shows what the model expects.',
+  'sample draws all noise; the mean path sets it to zero and shows what the model expects. What a '
+  'model makes feeds its next steps: one whose noise is independent from pixel to pixel dissolves '
+  'into grain, however good its likelihood is.',
   element(
     'span',
     element('span', style=f'background:rgb{frames.CONTEXT_COLOUR}'),
@@ -176,7 +180,7 @@ def _correlation(runs: list[Run]) -> Html:
     for evaluated in run.records.evaluations:
       contract = evaluated.results[0].contract
       first, last = contract.scored_frames
-      for label, values in evaluated.decorrelation.items():
+      for label, values in sorted(evaluated.decorrelation.items(), key=_from_x_on):
         rows.append(
           [
             run.title,
@@ -188,17 +192,30 @@ def _correlation(runs: list[Run]) -> Html:
         )
   if not rows:
     return paragraphs('Evaluations measure it; none was found.')
+  other = any(
+    evaluated.results[0].contract.dequantisation != run.config['data']['dequantisation']
+    for run in runs
+    for evaluated in run.records.evaluations
+  )
   return markup.join(
     [
       paragraphs(
         'How much a step still tells about the next: the correlation of successive steps, averaged '
         'over dimensions, on scored steps only. If the flows leave nothing to predict, the last y '
         'has correlation zero and standard deviation one; both are needed, and neither says that '
-        'y is free of structure within a step.'
+        'y is free of structure within a step.',
+        'Under a protocol whose noise is not that of training y has another standard deviation.'
+        if other
+        else '',
       ),
       markup.table(['model', 'contract', 'of', 'temporal correlation', 'standard deviation'], rows),
     ]
   )
+
+
+def _from_x_on(item: tuple[str, dict[str, float]]) -> tuple[bool, str]:
+  """The data first, then the levels by depth."""
+  return item[0] != 'x', item[0]
 
 
 def _bar(value: float | None) -> Html:

@@ -1,7 +1,6 @@
 """The results tables: one column per likelihood contract, never two in one."""
 
 import dataclasses
-import shlex
 from typing import NamedTuple
 
 from afslvm.evaluation import contract as contract_lib
@@ -114,11 +113,8 @@ def results_table(runs: list[Run]) -> Html:
     e.title for column in found for e in column.entries if e.title not in titles
   )
   header = ['model', *(_question(column) for column in found)]
-  rows = [
-    [title, *(_cell(column.of(title), _is_best(column, title, titles)) for column in found)]
-    for title in titles
-  ]
-  rows += [[element('em', name), *(_cell(c.of(name)) for c in found)] for name in references]
+  rows = [[run.title, *(_model_cell(column, run, titles) for column in found)] for run in runs]
+  rows += [[element('em', name), *(_cell(c, c.of(name)) for c in found)] for name in references]
   papers = dict.fromkeys(result.model for column in found for result in column.paper)
   rows += [
     [element('em', f'{published.PAPER}, {model}'), *(_published(c, model) for c in found)]
@@ -137,8 +133,16 @@ def _question(column: Column) -> Html:
     f'steps {c.scored_frames[0]}..{c.scored_frames[1]} after {c.context_frames} given',
     NOISE.get(c.dequantisation, c.dequantisation),
     f'floor {floor:.3f} nats/dim' if floor is not None else 'no floor',
+    _size(column),
   ]
   return element('div', markup.join(lines, Html('<br>')), class_='question')
+
+
+def _size(column: Column) -> str:
+  """How much was scored; a cell says it where it is another."""
+  r = column.entries[0].result
+  draws = f', {r.num_samples} draws of noise each' if r.num_samples > 1 else ''
+  return f'{r.num_sequences} sequences{draws}'
 
 
 def _is_best(column: Column, title: str, titles: list[str]) -> bool:
@@ -147,27 +151,36 @@ def _is_best(column: Column, title: str, titles: list[str]) -> bool:
   return len(present) > 1 and title in present and present[title] == min(present.values())
 
 
-def _cell(entries: list[Entry], best: bool = False) -> Html:
+def _model_cell(column: Column, run: Run, titles: list[str]) -> Html:
+  entries = column.of(run.title)
+  if not entries and run.model.num_context > column.contract.scored_frames[0]:
+    return element('small', f'– (looks back {run.model.num_context} steps)')
+  return _cell(column, entries, _is_best(column, run.title, titles))
+
+
+def _cell(column: Column, entries: list[Entry], best: bool = False) -> Html:
   if not entries:
-    return element('span', '–', class_='quiet')
-  return markup.join([_number(entry, best) for entry in entries])
+    return element('small', '–')
+  return markup.join([_number(entry, column.entries[0].result, best) for entry in entries])
 
 
-def _number(entry: Entry, best: bool) -> Html:
+def _number(entry: Entry, usual: LikelihoodResult, best: bool) -> Html:
   r = entry.result
   limit = '' if r.kind == 'exact' else '≤ '
-  about = [kind_in_words(r.kind), f'{r.num_sequences} sequences']
-  if r.num_samples > 1:
+  about = [kind_in_words(r.kind)]
+  if r.num_sequences != usual.num_sequences:
+    about.append(f'{r.num_sequences} sequences')
+  if r.num_samples != usual.num_samples:
     about.append(f'{r.num_samples} draws')
   if entry.outdated:
-    about.append(f'of the checkpoint at step {entry.outdated}, not the present best one')
+    about.append(f'of step {entry.outdated}, not the present best')
   value = f'{limit}{r.nats_per_dim:.3f}'
   return element(
     'div',
     element('strong', value) if best else value,
     f' ± {r.standard_error:.3f} ',
     element('small', 'nats/dim'),
-    element('small', f'{limit}{r.bits_per_dim:.3f} bits/dim · {", ".join(about)}', class_='line'),
+    element('small', f'{limit}{r.bits_per_dim:.3f} bits/dim, {", ".join(about)}', class_='line'),
     class_='number',
   )
 
@@ -182,7 +195,7 @@ def kind_in_words(kind: str) -> str:
 def _published(column: Column, model: str) -> Html:
   found = [result for result in column.paper if result.model == model]
   if not found:
-    return _cell([])
+    return _cell(column, [])
   limit = '' if found[0].kind == 'exact' else '≤ '
   small = element('small', 'nats/dim, Table 1', class_='line')
   return element('div', f'{limit}{found[0].nats_per_dim:.2f}', small, class_='number')
@@ -197,44 +210,5 @@ def contracts_in_full(runs: list[Run]) -> Html:
     rows.append(['data', column.fingerprint, 'fingerprint of the prepared records'])
     if column.contract.protocol in PROTOCOLS:
       rows.append(['summary', PROTOCOLS[column.contract.protocol].summary, ''])
-    blocks.append(markup.table(['field', 'value', 'meaning'], rows))
+    blocks.append(markup.table(['field', 'value', 'meaning'], rows, class_='prose'))
   return markup.details('What the columns mean, in full', *blocks) if blocks else Html('')
-
-
-# ---- what is missing -----------------------------------------------------------------------------
-
-
-def missing_evaluations(runs: list[Run]) -> list[tuple[str, str]]:
-  """(what is missing, the command that makes it) for every gap that can be filled."""
-  gaps = []
-  for run in runs:
-    if not run.records.evaluations:
-      gaps.append((f'{run.title} has not been evaluated', _command(run)))
-  for column in columns(runs):
-    contract = column.contract
-    for run in runs:
-      if not run.records.evaluations or column.of(run.title) or not _can_answer(run, contract):
-        continue
-      first, last = contract.scored_frames
-      what = f'{run.title} under {contract.protocol} on steps {first}..{last}'
-      gaps.append((what, _command(run, contract)))
-  return gaps
-
-
-def _can_answer(run: Run, contract: LikelihoodContract) -> bool:
-  first, last = contract.scored_frames
-  fits = run.model.num_context <= first and last < run.num_frames
-  return fits and contract.dataset == run.dataset and contract.protocol in PROTOCOLS
-
-
-def _command(run: Run, contract: LikelihoodContract | None = None) -> str:
-  words = ['python', 'launch/evaluate.py', f'--workdir={run.workdir}']
-  if contract is not None:
-    words.append(f'--protocol={contract.protocol}')
-    if contract.split != 'test':
-      words.append(f'--split={contract.split}')
-    if contract.scored_frames[0] != max(
-      PROTOCOLS[contract.protocol].min_context, run.model.num_context
-    ):
-      words.append(f'--num_context={contract.scored_frames[0]}')
-  return shlex.join(words)

@@ -1,7 +1,9 @@
 """What the numbers of the report say: sentences, the tables, the paper's figures, the cost."""
 
 from afslvm.evaluation import published
+from afslvm.evaluation.contract import LikelihoodResult
 from afslvm.training.progress import format_duration
+from afslvm.visualization import gaps as gaps_lib
 from afslvm.visualization import markup
 from afslvm.visualization import results as tables
 from afslvm.visualization.markup import Html, element
@@ -10,32 +12,38 @@ from afslvm.visualization.records import Run
 
 
 def headlines(runs: list[Run]) -> list[str]:
-  """One sentence per contract: the best model, the best reference, the floor."""
-  sentences = []
+  """One sentence per contract: every model, the best reference, the floor."""
   titles = [run.title for run in runs]
-  for column in tables.columns(runs):
-    models = [e for e in column.entries if e.title in titles]
-    others = [e for e in column.entries if e.title not in titles]
-    if not models:
-      continue
-    best = min(models, key=lambda e: e.result.nats_per_dim)
-    c, floor = column.contract, column.contract.floor_nats_per_dim
-    text = (
-      f'{c.protocol}, steps {c.scored_frames[0]}..{c.scored_frames[1]}: {best.title} needs '
-      f'{"" if best.result.kind == "exact" else "at most "}{best.result.nats_per_dim:.3f} nats/dim'
-    )
-    if others:
-      other = min(others, key=lambda e: e.result.nats_per_dim)
-      text += f', the best trivial reference ({other.title}) {other.result.nats_per_dim:.3f}'
-    sentences.append(text + (f'; no model can be below {floor:.3f}.' if floor else '.'))
-  return sentences
+  return [_headline(column, titles) for column in tables.columns(runs)]
+
+
+def _headline(column: tables.Column, titles: list[str]) -> str:
+  c, floor = column.contract, column.contract.floor_nats_per_dim
+  models: dict[str, LikelihoodResult] = {}
+  others: dict[str, LikelihoodResult] = {}
+  for entry in column.entries:
+    group = models if entry.title in titles else others
+    if entry.title not in group or entry.result.nats_per_dim < group[entry.title].nats_per_dim:
+      group[entry.title] = entry.result
+  ranked = sorted(models, key=lambda title: models[title].nats_per_dim)
+  needs = ', '.join(f'{title} {_value(models[title])}' for title in ranked)
+  text = f'{c.protocol}, steps {c.scored_frames[0]}..{c.scored_frames[1]}: {needs} nats/dim'
+  if others:
+    best = min(others, key=lambda name: others[name].nats_per_dim)
+    text += f'; the best trivial reference, {best}, {_value(others[best])}'
+  return text + (f'; no model can be below {floor:.3f}.' if floor else '.')
+
+
+def _value(result: LikelihoodResult) -> str:
+  limit = '' if result.kind == 'exact' else '≤ '
+  return f'{limit}{result.nats_per_dim:.3f} ± {result.standard_error:.3f}'
 
 
 def results(runs: list[Run]) -> Html:
   """Tables, what is missing in them, the paper, and what training took."""
   gaps = [
     element('div', f'{what}. To add it: ', element('code', command), class_='note')
-    for what, command in tables.missing_evaluations(runs)
+    for what, command in gaps_lib.missing_evaluations(runs)
   ]
   return markup.join(
     [
@@ -122,5 +130,3 @@ def _cost_row(run: Run) -> list[str]:
     format_duration(wall) if isinstance(wall, float) else '–',
     f'{device["count"]} {device["kind"]}' if {'count', 'kind'} <= device.keys() else '–',
   ]
-
-

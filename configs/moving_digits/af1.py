@@ -3,10 +3,8 @@
 python launch/train.py --config=configs/moving_digits/af1.py --workdir=runs/af1
 """
 
-from configs import small_flows
+from configs import common, small_flows
 
 
 def get_config():
-  return small_flows.get_config(
-    num_flows=1, data={'name': 'moving_digits'}, train={'num_steps': 1500}
-  )
+  return small_flows.get_config(num_flows=1, data=common.MOVING_DIGITS, train={'num_steps': 1500})

@@ -1,7 +1,7 @@
 """1-AF on stochastic moving MNIST, 32 x 32, from MNIST files.
 
-python launch/prepare_data.py --dataset=stochastic_moving_mnist --options=frame_size=32 \\
-  --source=mnist.npz
+DATA=stochastic_moving_mnist
+python launch/prepare_data.py --dataset=$DATA --options=frame_size=32 --source=mnist.npz
 python launch/train.py --config=configs/stochastic_moving_mnist/af1.py --workdir=runs/smm_af1
 """
 

@@ -121,7 +121,8 @@ def test_training_goes_on_after_a_bad_batch(sequences, tmp_path, caplog):
 
 def test_too_many_bad_batches_stop_with_the_batch_saved(sequences, tmp_path):
   sequences[3:] = np.nan
-  with Workdir(tmp_path) as workdir, pytest.raises(NumericsError, match='3 steps in a row') as error:
+  caught = pytest.raises(NumericsError, match='3 steps in a row')
+  with Workdir(tmp_path) as workdir, caught as error:
     loop.train(workdir, experiment(sequences, num_steps=20, max_skipped=3))
   assert error.value.exit_code == 5
   assert len(str(error.value).splitlines()) == 1
@@ -201,9 +202,7 @@ def test_eight_devices_compute_what_one_does(model, environment, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith(str(count))
     lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-    losses[count] = [
-      line.get('loss', line.get('validation_nats_per_dim')) for line in lines
-    ]
+    losses[count] = [line.get('loss', line.get('validation_nats_per_dim')) for line in lines]
   assert len(losses[1]) == 5
   np.testing.assert_allclose(losses[8], losses[1], rtol=2e-4)
 

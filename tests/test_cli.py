@@ -1,0 +1,150 @@
+"""A user's mistakes end in one line with the nearest valid name and exit code 2, in no traceback."""
+
+import pathlib
+
+import pytest
+from ml_collections import ConfigDict
+
+from afslvm import build, cli
+from afslvm.errors import ConfigError
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SMOKE = '--config=configs/smoke.py'
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'expected'),
+  [
+    ([SMOKE, '--config.train.batchsize=4'], 'no key \'batchsize\' (did you mean "batch_size"?)'),
+    ([SMOKE, '--config.train.num_step', '4'], 'did you mean "num_steps"'),
+    ([SMOKE, '--config.train.batch_size=abc'], "'abc' must be of type int"),
+    ([SMOKE, '--config.train.batch_size=0'], 'train.batch_size=0 must be at least 1'),
+    ([SMOKE, '--learning_rat=1'], '--learning_rat is not a flag'),
+    ([SMOKE, 'train'], "'train' is not a flag"),
+    (['--config=configs/smok.py'], 'did you mean "configs/smoke.py"'),
+    (['--config=configs/smoke.py:af9'], "no variant 'af9' (did you mean"),
+    ([], '--config is missing'),
+  ],
+)
+def test_mistakes_in_flags_end_in_one_line(arguments, expected, launch, tmp_path):
+  done = launch('train', f'--workdir={tmp_path / "run"}', *arguments)
+  assert done.returncode == 2, done.stderr
+  assert done.stderr.startswith('error: ')
+  assert done.stderr.count('\n') == 1
+  assert expected in done.stderr
+  assert not (tmp_path / 'run').exists()
+
+
+def smoke(**overrides):
+  """The smoke config as plain values with dotted overrides; None removes a key."""
+  config = cli.load_config(str(ROOT / 'configs/smoke.py')).to_dict()
+  for dotted, value in overrides.items():
+    *sections, key = dotted.split('.')
+    section = config
+    for name in sections:
+      section = section[name]
+    section[key] = value
+    if value is None:
+      del section[key]
+  return ConfigDict(config)
+
+
+@pytest.mark.parametrize(
+  ('key', 'value', 'expected'),
+  [
+    ('data.name', 'moving_digit', 'did you mean "moving_digits"'),
+    ('data.length', 3, 'nothing to score'),
+    ('data.length', 30, 'must be in 1..20'),
+    ('data.dequantisation', 'unifrm', 'did you mean "uniform"'),
+    ('data.frame_sise', 16, 'frame_size'),
+    ('model.name', 'temporalflow', 'did you mean "temporal_flow"'),
+    ('model.windows', 2, 'model.windows is not a key'),
+    ('model.boundary', 'contxt', 'did you mean "context"'),
+    ('model.base', None, 'model.base is missing'),
+    ('model.log_scale_low', 1.0, 'must be at most -0.01'),
+    ('model.conditioner.name', 'dense', 'use conv'),
+    ('model.conditioner.normalization', 'bath', 'did you mean "batch"'),
+    ('model.conditioner.patch', 3, 'does not divide'),
+    ('model.conditioner.channels', 1.5, 'must be of type int'),
+    ('model.conditioner.widow', 3, 'did you mean "window"'),
+    ('optimizer.schedule', 'cosin', 'did you mean "cosine"'),
+    ('optimizer.learning_rte', 1.0, 'did you mean "learning_rate"'),
+    ('train.keep_checkpoints', 1, 'must be at least 2'),
+    ('seed', -1, 'config.seed=-1'),
+    ('trian', {}, 'did you mean "train"'),
+  ],
+)
+def test_mistakes_in_a_config_are_found_before_anything_is_built(key, value, expected):
+  with pytest.raises(ConfigError) as error:
+    build.parts(smoke(**{key: value}))
+  assert expected in str(error.value)
+  assert len(str(error.value).splitlines()) == 1
+  assert error.value.exit_code == 2
+
+
+def test_a_whole_number_is_fine_where_a_real_one_is_meant():
+  assert build.parts(smoke(**{'optimizer.clip_norm': 2})).optimizer.clip_norm == 2.0
+
+
+def test_every_config_builds():
+  for path in sorted((ROOT / 'configs').rglob('*.py')):
+    if path.name in ('__init__.py', 'common.py', 'small_flows.py', 'paper_flows.py'):
+      continue
+    parts = build.parts(cli.load_config(str(path)))
+    assert build.label(parts.config['model']).endswith('-AF')
+    assert path.relative_to(ROOT).as_posix() in path.read_text(), 'the docstring shows no command'
+
+
+def test_missing_data_ends_in_one_line_with_the_command(launch, tmp_path):
+  done = launch(
+    'train',
+    '--config=configs/stochastic_moving_mnist/af1.py',
+    f'--workdir={tmp_path / "run"}',
+    f'--config.data.data_dir={tmp_path}',
+  )
+  assert done.returncode == 3
+  assert done.stderr.count('\n') == 1, done.stderr
+  assert str(tmp_path) in done.stderr
+  assert 'python launch/prepare_data.py --dataset=stochastic_moving_mnist' in done.stderr
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'expected'),
+  [
+    (['--workdir=nowhere'], 'nowhere holds no run'),
+    (['--workdir={run}', '--protocol=af_papers'], 'did you mean "af_paper"'),
+    (['--workdir={run}', '--protocol=continuous'], 'is for continuous data'),
+    (['--workdir={run}', '--split=tests'], 'did you mean "test"'),
+    (['--workdir={run}', '--num_context=2'], 'this model needs 3'),
+    (['--workdir={run}', '--checkpoint=7'], '--checkpoint=7 is not there'),
+  ],
+)
+def test_mistakes_in_evaluation(arguments, expected, launch, smoke_run):
+  done = launch('evaluate', *(a.format(run=smoke_run) for a in arguments))
+  assert done.returncode == 2, done.stderr
+  assert done.stderr.count('\n') == 1, done.stderr
+  assert expected in done.stderr
+
+
+def test_evaluation_as_a_user_runs_it(launch, smoke_run):
+  import json
+
+  first = launch('evaluate', f'--workdir={smoke_run}')
+  assert first.returncode == 0, first.stderr
+  report = json.loads((smoke_run / 'evaluation' / 'af_paper.json').read_text())
+  names = [result['name'] for result in report['results']]
+  assert names == ['1-AF', 'static Gaussian', 'copy-last Gaussian']
+  for result in report['results']:
+    assert result['protocol'] == 'af_paper'
+    assert result['kind'] == 'exact'
+    assert result['scored_frames'] == [3, 12]
+    assert result['nats_per_dim'] > result['floor_nats_per_dim'] == pytest.approx(1.4189, abs=1e-4)
+    assert result['bits_per_dim'] == pytest.approx(result['nats_per_dim'] / 0.693147, rel=1e-4)
+    assert result['standard_error'] > 0
+    assert result['dequantisation'] == 'gauss256'
+    assert result['num_sequences'] == 512
+    assert result['num_samples'] == 1
+  assert set(report['decorrelation']) == {'x', '1/y'}
+  again = launch('evaluate', f'--workdir={smoke_run}')
+  assert again.stdout == first.stdout
+  assert 'test batches' not in again.stderr  # the evaluation was used again
