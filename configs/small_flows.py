@@ -22,7 +22,7 @@ CONDITIONER = {
 
 def get_config(num_flows: int, data: dict, train: dict):
   bounds = {'boundary': 'context', 'log_scale_low': -7.0, 'log_scale_high': 2.0}
-  on_data = {**bounds, 'shift_activation': 'sigmoid'}
+  on_data = {**bounds, 'shift_activation': 'sigmoid', 'shift_offset': -3.0}
   on_noise = {**bounds, 'shift_activation': 'linear'}  # y is centred at zero
   model = common.temporal_flows(
     common.standard_normal(), CONDITIONER, [on_data] + [on_noise] * (num_flows - 1)

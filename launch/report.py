@@ -30,15 +30,20 @@ def main(argv: list[str]):
   workdirs = list(dict.fromkeys(argv[1:]))
   if not workdirs:
     raise ConfigError('no run is given; for instance: python launch/report.py runs/quickstart/af1')
+  args = cli.FLAGS
+  output = pathlib.Path(args.output or f'{workdirs[0]}/report/index.html')
+  if output.is_dir():
+    raise ConfigError(f'--output={output} is a folder; name a file, such as {output}/index.html')
   runs = open_runs(workdirs)
 
   from afslvm.visualization import report, results
 
-  args = cli.FLAGS
-  output = pathlib.Path(args.output or f'{workdirs[0]}/report/index.html')
-  if args.picture:
-    report.write_picture(pathlib.Path(args.picture), runs[0])
-  report.write(output, runs, on_run=lambda title: log.info('pictures of %s', title))
+  try:
+    if args.picture:
+      report.write_picture(pathlib.Path(args.picture), runs[0])
+    report.write(output, runs, on_run=lambda title: log.info('pictures of %s', title))
+  except OSError as error:
+    raise ConfigError(f'{error.filename} can not be written ({error.strerror})') from error
   print(results.text_tables(runs) or 'no run has been evaluated yet; see the page for the command')
   print(output)
 

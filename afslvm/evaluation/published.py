@@ -104,9 +104,8 @@ def why_not_comparable(
     event_shape: of one observation.
   """
   if benchmark_of(data_config, event_shape) is None:
-    words = '; '.join(benchmark.words for benchmark in BENCHMARKS)
     shape = ' x '.join(map(str, event_shape))
-    return f'the data are {contract.dataset} ({shape}); the paper’s are {words}, BAIR and KTH'
+    return f'{contract.dataset} ({shape}) is none of the paper’s data sets'
   if contract.protocol != PROTOCOL:
     return f'scored under the protocol {contract.protocol}; the paper’s convention is {PROTOCOL}'
   if contract.split != 'test':

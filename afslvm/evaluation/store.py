@@ -5,8 +5,8 @@ import json
 import pathlib
 from typing import Any
 
+from afslvm import files
 from afslvm.evaluation.contract import LikelihoodContract, LikelihoodResult
-from afslvm.training.checkpoint import write_json_atomically
 
 
 def path_of(workdir: pathlib.Path, contract: LikelihoodContract, num_context: int) -> pathlib.Path:
@@ -56,7 +56,7 @@ def write(
     **more,
   }
   path.parent.mkdir(parents=True, exist_ok=True)
-  write_json_atomically(path, report)
+  files.write_json(path, report)
   return report
 
 

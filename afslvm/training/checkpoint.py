@@ -9,7 +9,6 @@ checkpoint that differs from it is damaged, and neither is ever restored.
 import hashlib
 import json
 import logging
-import os
 import pathlib
 import shutil
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from afslvm import files
 from afslvm.errors import CheckpointError
 from afslvm.training.state import TrainState
 from afslvm.types import PyTree
@@ -49,9 +49,9 @@ def _signature(tree: PyTree) -> dict[str, str]:
 
 
 def _file_hashes(directory: pathlib.Path) -> dict[str, str]:
-  files = sorted(p for p in directory.rglob('*') if p.is_file() and p.name != MANIFEST)
+  paths = sorted(p for p in directory.rglob('*') if p.is_file() and p.name != MANIFEST)
   return {
-    p.relative_to(directory).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files
+    p.relative_to(directory).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths
   }
 
 
@@ -213,7 +213,7 @@ class Checkpoints:
     if jax.process_index() == 0:
       manifest['files'] = _file_hashes(directory)
       manifest['sha256'] = _own_sha256(manifest)
-      write_json_atomically(directory / MANIFEST, manifest)
+      files.write_json(directory / MANIFEST, manifest)
     self.newest = step
 
   def close(self):
@@ -252,13 +252,3 @@ def restore_step(
   except Exception as error:  # Orbax and TensorStore raise many kinds, none of them documented.
     raise CheckpointError(f'{path} could not be read: {str(error).splitlines()[0]}') from error
   return restored['state'], restored['data']
-
-
-def write_json_atomically(path: pathlib.Path, value: Any):
-  """Writes JSON so that a reader sees the old file or the new one, never half of it."""
-  temporary = path.with_name(path.name + '.tmp')
-  with open(temporary, 'w') as file:
-    json.dump(value, file, indent=1)
-    file.flush()
-    os.fsync(file.fileno())
-  temporary.replace(path)

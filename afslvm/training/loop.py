@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from afslvm import files
 from afslvm.errors import NumericsError
 from afslvm.objectives import elbo
 from afslvm.training import checkpoint, distributed, receipt
@@ -211,7 +212,7 @@ def _write_receipt(
   wall = time.monotonic() - progress.began
   earlier = json.loads(path.read_text())['total_wall_seconds'] if path.exists() else 0.0
   rate = progress.last_rate
-  checkpoint.write_json_atomically(
+  files.write_json(
     path,
     {
       'step': step,

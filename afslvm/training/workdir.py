@@ -17,8 +17,8 @@ import pathlib
 import socket
 from typing import Any
 
+from afslvm import files
 from afslvm.errors import ConfigError
-from afslvm.training.checkpoint import write_json_atomically
 
 # Keys that may change when a run is continued: they don't alter what was already computed.
 CHANGEABLE = frozenset(
@@ -99,7 +99,7 @@ class Workdir:
           f'{f" ({len(changed)} keys differ)" if len(changed) > 1 else ""}; '
           'use another --workdir or the old value'
         )
-    write_json_atomically(path, config)
+    files.write_json(path, config)
 
   def truncate_records(self, step: int):
     """Drops records after `step`, so that resuming writes each of them once."""

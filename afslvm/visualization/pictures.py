@@ -12,6 +12,7 @@ from afslvm.visualization.markup import Html, element
 from afslvm.visualization.records import Run, Sequences
 
 NUM_SAMPLES = 3
+CONTINUED_SEQUENCES = 2
 TARGET_WIDTH = 1024  # pixels of a strip, so that it fits beside its label
 MEANINGS = {
   'x': 'data',
@@ -60,7 +61,9 @@ def rows_of_sequence(run: Run, rows: Mapping[str, np.ndarray], index: int) -> Ht
   shown = []
   for label, row in rows.items():
     low, high = frames.display_range(row[index], label)
-    about = f'{MEANINGS.get(label.rpartition("/")[2], "")} {low:.2g} … {high:.2g}'.strip()
+    about = f'{MEANINGS.get(label.rpartition("/")[2], "")} {low:.2g} … {high:.2g}'.strip().replace(
+      '-', '−'
+    )
     strip = frames.transparent_strip(frames.to_display(row[index], label), steps)
     shown.append((captions[label], about, strip))
   return strips(shown, steps, run.model.event_shape[1], context=0)
@@ -72,7 +75,9 @@ def rows_of_sequence(run: Run, rows: Mapping[str, np.ndarray], index: int) -> Ht
 def continued(run: Run, sequences: Sequences) -> dict[str, np.ndarray]:
   """See `continuations.continuations`; the samples have the sequences' seed."""
   key = jax.random.key(sequences.seed)
-  return continuations_lib.continuations(run.model, run.variables, sequences.x, NUM_SAMPLES, key)
+  return continuations_lib.continuations(
+    run.model, run.variables, sequences.x[:CONTINUED_SEQUENCES], NUM_SAMPLES, key
+  )
 
 
 def continuations_of_sequence(run: Run, rows: Mapping[str, np.ndarray], index: int) -> Html:

@@ -6,6 +6,7 @@ Whatever can't be read is left out.
 
 import dataclasses
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -111,6 +112,11 @@ class Run:
     return len(self.model.event_shape) == 3
 
 
+def is_number(value: Any) -> bool:
+  """Whether a value from a record is a finite number."""
+  return isinstance(value, int | float) and math.isfinite(value)
+
+
 def read(workdir: pathlib.Path) -> Records:
   """Reads what there is."""
   lines = _json_lines(workdir / 'metrics.jsonl')
@@ -146,9 +152,8 @@ def _json_lines(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _curve(lines: list[dict[str, Any]], key: str) -> Curve:
-  numbers = (int, float)
   points = [(line.get('step'), line.get(key)) for line in lines]
-  return [(s, float(v)) for s, v in points if isinstance(s, int) and isinstance(v, numbers)]
+  return [(s, float(v)) for s, v in points if isinstance(s, int) and is_number(v)]
 
 
 def _evaluations(workdir: pathlib.Path) -> list[Evaluated]:
@@ -159,7 +164,7 @@ def _evaluations(workdir: pathlib.Path) -> list[Evaluated]:
       identity = report['identity']
       evaluated = Evaluated(
         results,
-        dict(report.get('decorrelation', {})),
+        {k: dict(v) for k, v in report.get('decorrelation', {}).items()},
         str(identity['data_fingerprint']),
         dict(identity['checkpoint']),
       )

@@ -3,15 +3,14 @@
 import json
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 from afslvm.errors import ConfigError
 from afslvm.visualization import figures, frames, markup, page, pictures, summary
 from afslvm.visualization.continuations import context_length
 from afslvm.visualization.markup import Html, element
 from afslvm.visualization.page import paragraphs
-from afslvm.visualization.records import Run
-
-CONTINUED_SEQUENCES = 2
+from afslvm.visualization.records import Run, is_number
 
 
 def write(path: pathlib.Path, runs: list[Run], on_run: Callable[[str], None] = lambda title: None):
@@ -134,7 +133,8 @@ def _rows(run: Run) -> Html:
 
 
 def _in_words(explained: float) -> str:
-  text = f'On these sequences the first shift accounts for {explained:.0%} of the variance of x'
+  part = f'{max(explained, 0.0):.0%} of the variance of x'
+  text = f'On these sequences the first shift accounts for {part}'
   return text + ('.' if explained > 0.1 else ': this flow mostly scales and hardly predicts.')
 
 
@@ -165,7 +165,7 @@ def _continuations(run: Run) -> Html:
   rows = pictures.continued(run, run.sequences)
   blocks = [
     markup.join([_name_of(run, place), pictures.continuations_of_sequence(run, rows, place)])
-    for place in range(min(CONTINUED_SEQUENCES, len(run.sequences.indices)))
+    for place in range(len(next(iter(rows.values()))))
   ]
   return markup.join([heading, *blocks])
 
@@ -218,15 +218,15 @@ def _from_x_on(item: tuple[str, dict[str, float]]) -> tuple[bool, str]:
   return item[0] != 'x', item[0]
 
 
-def _bar(value: float | None) -> Html:
-  if not isinstance(value, float):
+def _bar(value: Any) -> Html:
+  if not is_number(value):
     return markup.escape('–')
   bar = element('span', class_='bar', style=f'width:{8 * min(abs(value), 1.0):.3f}rem')
   return markup.join([bar, f'{value:+.3f}'])
 
 
-def _three_digits(value: float | None) -> str:
-  return f'{value:.3f}' if isinstance(value, float) else '–'
+def _three_digits(value: Any) -> str:
+  return f'{value:.3f}' if is_number(value) else '–'
 
 
 def _about(run: Run) -> Html:

@@ -152,8 +152,9 @@ def _is_best(column: Column, title: str, titles: list[str]) -> bool:
 
 
 def _model_cell(column: Column, run: Run, titles: list[str]) -> Html:
-  entries = column.of(run.title)
-  if not entries and run.model.num_context > column.contract.scored_frames[0]:
+  entries, asked = column.of(run.title), column.contract
+  same_data = asked.dataset == run.dataset
+  if not entries and same_data and run.model.num_context > asked.scored_frames[0]:
     return element('small', f'– (looks back {run.model.num_context} steps)')
   return _cell(column, entries, _is_best(column, run.title, titles))
 

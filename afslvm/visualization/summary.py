@@ -8,7 +8,7 @@ from afslvm.visualization import markup
 from afslvm.visualization import results as tables
 from afslvm.visualization.markup import Html, element
 from afslvm.visualization.page import paragraphs
-from afslvm.visualization.records import Run
+from afslvm.visualization.records import Run, is_number
 
 
 def headlines(runs: list[Run]) -> list[str]:
@@ -70,13 +70,10 @@ def _paper(runs: list[Run]) -> Html:
   if any(column.paper for column in found):
     reason = 'Test figures on Moving MNIST stand in the table above, where they are comparable.'
   else:
-    first = next(iter(found), None)
-    why = (
-      published.why_not_comparable(first.contract, first.run.data_config, _shape(first.run))
-      if first
-      else 'no run has been evaluated'
-    )
-    reason = f'Not comparable with the table above: {why}.'
+    reasons = dict.fromkeys(_why_apart(column) for column in found)
+    why = '; '.join(reasons) or 'no run has been evaluated'
+    sets = '; '.join(f'{b.words} ({b.dataset})' for b in published.BENCHMARKS)
+    reason = f'Not comparable with the table above: {why}. The paper scores {sets}, BAIR and KTH.'
   header = ['model', *published.DATASETS, *(f'{d}, parameters' for d in published.DATASETS)]
   rows = []
   for index, model in enumerate(published.MODELS):
@@ -95,8 +92,9 @@ def _paper(runs: list[Run]) -> Html:
   )
 
 
-def _shape(run: Run) -> tuple[int, ...]:
-  return tuple(run.model.event_shape)
+def _why_apart(column: tables.Column) -> str:
+  shape = tuple(column.run.model.event_shape)
+  return published.why_not_comparable(column.contract, column.run.data_config, shape)
 
 
 def _published(model: str, dataset: str) -> str:
@@ -110,23 +108,23 @@ def _published(model: str, dataset: str) -> str:
 
 
 def _cost(runs: list[Run]) -> Html:
-  header = ['model', 'parameters', 'steps', 'batch', 'validation', 'steps/s', 'time', 'on']
+  header = ['model', 'parameters', 'step / budget', 'batch', 'validation', 'steps/s', 'time', 'on']
   return markup.table(header, [_cost_row(run) for run in runs])
 
 
 def _cost_row(run: Run) -> list[str]:
   receipt, train = run.records.receipt, run.config['train']
-  device = receipt.get('device') or {}
-  wall = receipt.get('total_wall_seconds')
+  device = receipt.get('device')
+  device = device if isinstance(device, dict) else {}
+  wall, rate = receipt.get('total_wall_seconds'), receipt.get('steps_per_second')
   score = run.checkpoint.get('validation_nats_per_dim')
-  rate = receipt.get('steps_per_second')
   return [
     run.title,
     f'{run.parameters:,}',
-    f'{run.checkpoint.get("step")} (of {train["num_steps"]})',
+    f'{run.checkpoint.get("step")} / {train["num_steps"]}',
     str(train['batch_size']),
-    f'{score:.3f} nats/dim' if isinstance(score, float) else '–',
-    f'{rate:.1f}' if isinstance(rate, float) else '–',
-    format_duration(wall) if isinstance(wall, float) else '–',
+    f'{score:.3f} nats/dim' if is_number(score) else '–',
+    f'{rate:.1f}' if is_number(rate) else '–',
+    format_duration(wall) if is_number(wall) else '–',
     f'{device["count"]} {device["kind"]}' if {'count', 'kind'} <= device.keys() else '–',
   ]

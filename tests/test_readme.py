@@ -1,0 +1,74 @@
+"""Every fenced command of the README runs, in smoke size, block by block."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+README = (ROOT / 'README.md').read_text()
+BLOCKS = re.findall(r'^```bash\n(.*?)^```$', README, re.MULTILINE | re.DOTALL)
+SMOKE = {
+  'launch/train.py': '--config.train.num_steps=4 --config.train.eval_every=0',
+  'launch/test.sh': '--collect-only -q tests/test_cli.py',
+}
+
+
+@pytest.fixture(scope='module')
+def mnist(tmp_path_factory):
+  """MNIST-shaped digits where the README says mnist.npz."""
+  path = tmp_path_factory.mktemp('mnist') / 'mnist.npz'
+  rng = np.random.default_rng(0)
+
+  def digits(count):
+    images = np.zeros((count, 28, 28), np.uint8)
+    images[:, 6:22, 10:18] = rng.integers(100, 255, (1, 16, 8))
+    return images
+
+  np.savez_compressed(
+    path,
+    x_train=digits(60_000),
+    y_train=np.zeros(60_000, np.uint8),
+    x_test=digits(10_000),
+    y_test=np.zeros(10_000, np.uint8),
+  )
+  return path
+
+
+def smoke_size(command):
+  for name, options in SMOKE.items():
+    command = re.sub(rf'({re.escape(name)}[^\n;#]*?)(\s*(?:#|;|\n|$))', rf'\1 {options}\2', command)
+  return command
+
+
+@pytest.mark.parametrize('block', BLOCKS, ids=[block.split('\n')[0][:40] for block in BLOCKS])
+def test_fenced_commands_run(block, environment, mnist, tmp_path):
+  script = smoke_size(block.replace('mnist.npz', str(mnist))).replace('runs/', f'{tmp_path}/')
+  path = f'{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+  done = subprocess.run(
+    ['bash', '-euo', 'pipefail', '-c', script],
+    cwd=ROOT,
+    env={**environment, 'AFSLVM_SMOKE': '1', 'PATH': path},
+    capture_output=True,
+    text=True,
+    timeout=900,
+  )
+  assert done.returncode == 0, f'{script}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}'
+
+
+def test_files_that_the_readme_names_exist():
+  links = re.findall(r'\]\(([^)#:]+)\)', README)
+  named = re.findall(r'`((?:configs|launch|docs|colabs|tests)/[\w./]+\.\w+)', README)
+  assert links
+  for name in {*links, *named}:
+    assert (ROOT / name).exists(), f'README names {name}, which is not there'
+
+
+def test_the_commands_that_matter_are_there():
+  text = ''.join(BLOCKS)
+  for command in ('quickstart.sh', 'test.sh', 'train.py', 'evaluate.py', 'report.py'):
+    assert f'launch/{command}' in text
