@@ -7,13 +7,12 @@ that names the nearest valid one.
 
 import dataclasses
 import importlib
-import json
-import pathlib
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from afslvm.errors import CheckpointError, ConfigError, nearest
+from afslvm import schema
+from afslvm.errors import ConfigError, nearest
 from afslvm.flows import conditioners, temporal
 from afslvm.models.base import SequenceModel
 from afslvm.models.standard_normal import StandardNormal
@@ -37,74 +36,10 @@ DATASETS = {
 }
 
 
-def lookup(table: dict[str, Any], name: Any, place: str) -> Any:
-  """The entry called `name`.
-
-  Raises:
-    ConfigError: there is none; the message names the nearest.
-  """
-  if name not in table:
-    hint = nearest(str(name), table) or f'; it is one of {", ".join(sorted(table))}'
-    raise ConfigError(f'{place}={name!r} is unknown{hint}')
-  return table[name]
-
-
 def dataset_class(name: str) -> type:
   """The TFDS builder class of a data set."""
-  module, attribute = lookup(DATASETS, name, 'data.name').split(':')
+  module, attribute = schema.lookup(DATASETS, name, 'data.name').split(':')
   return getattr(importlib.import_module(module), attribute)
-
-
-# ---- checking one section against the fields of its class ----------------------------------------
-
-
-def construct(cls: type, spec: dict[str, Any], place: str, **given: Any) -> Any:
-  """`cls(**spec, **given)` for a dataclass or Linen module, with every key and value checked.
-
-  Args:
-    cls: may have class variables `choices` {field: allowed values} and `limits` {field: (low,
-      high)}, both ends allowed, None for no limit.
-    spec: keyword arguments from a config.
-    place: the section's name in messages.
-    **given: arguments that don't come from the config.
-
-  Raises:
-    ConfigError: an unknown key, a value of another type, or one out of range.
-  """
-  fields = {f.name: f for f in dataclasses.fields(cls) if f.name not in ('parent', 'name')}
-  for key in fields.keys() & given.keys():
-    del fields[key]
-  check_keys(spec, fields, place)
-  values = {
-    key: _checked(value, key, fields[key], cls, f'{place}.{key}') for key, value in spec.items()
-  }
-  return cls(**values, **given)
-
-
-def check_keys(spec: dict[str, Any], valid: Any, place: str):
-  """Raises ConfigError for the first key of `spec` that isn't valid."""
-  for key in spec:
-    if key not in valid:
-      hint = nearest(key, valid) or f'; valid: {", ".join(sorted(valid))}'
-      raise ConfigError(f'{place}.{key} is not a key of this config{hint}')
-
-
-def _checked(value: Any, key: str, field: dataclasses.Field, cls: type, place: str) -> Any:
-  kind = field.type if isinstance(field.type, type) else None
-  if kind is float and isinstance(value, int) and not isinstance(value, bool):
-    value = float(value)
-  if kind in (int, float, str, bool) and type(value) is not kind:
-    raise ConfigError(f'{place}={value!r} must be of type {kind.__name__}')
-  choices = getattr(cls, 'choices', {}).get(key)
-  if choices and value not in choices:
-    hint = nearest(str(value), choices) or f'; it is one of {", ".join(choices)}'
-    raise ConfigError(f'{place}={value!r} is unknown{hint}')
-  low, high = getattr(cls, 'limits', {}).get(key, (None, None))
-  if (low is not None and value < low) or (high is not None and value > high):
-    above = f'at least {low}' if low is not None else ''
-    below = f'at most {high}' if high is not None else ''
-    raise ConfigError(f'{place}={value!r} must be {" and ".join(filter(None, (above, below)))}')
-  return value
 
 
 # ---- models --------------------------------------------------------------------------------------
@@ -113,10 +48,10 @@ def _checked(value: Any, key: str, field: dataclasses.Field, cls: type, place: s
 def model(spec: dict[str, Any], event_shape: EventShape, place: str = 'model') -> SequenceModel:
   """A sequence model on observations of `event_shape`, with its base models and conditioners."""
   spec = dict(spec)
-  cls = lookup(MODELS, spec.pop('name', None), f'{place}.name')
+  cls = schema.lookup(MODELS, spec.pop('name', None), f'{place}.name')
   if cls is TemporalFlow:
     return _temporal_flow(spec, event_shape, place)
-  return construct(cls, spec, place, event_shape=event_shape)
+  return schema.construct(cls, spec, place, event_shape=event_shape)
 
 
 def _temporal_flow(spec: dict[str, Any], event_shape: EventShape, place: str) -> TemporalFlow:
@@ -127,18 +62,18 @@ def _temporal_flow(spec: dict[str, Any], event_shape: EventShape, place: str) ->
   base = model(dict(spec.pop('base')), event_shape, f'{place}.base')
   network = dict(spec.pop('conditioner'))
   where = f'{place}.conditioner'
-  network_cls = lookup(CONDITIONERS, network.pop('name', None), f'{where}.name')
+  network_cls = schema.lookup(CONDITIONERS, network.pop('name', None), f'{where}.name')
   expected = 3 if network_cls is conditioners.ConvConditioner else 1
   if len(event_shape) != expected:
     raise ConfigError(
       f'{where}.name: this network takes observations with {expected} axes, the data have shape '
       f'{event_shape}; use {"conv" if len(event_shape) == 3 else "dense"}'
     )
-  conditioner = construct(network_cls, network, where, event_shape=event_shape)
+  conditioner = schema.construct(network_cls, network, where, event_shape=event_shape)
   patch = getattr(conditioner, 'patch', 1)
   if any(size % patch for size in event_shape[:2]) and patch > 1:
     raise ConfigError(f'{where}.patch={patch} does not divide frames of {event_shape[:2]}')
-  flow = construct(temporal.AutoregressiveAffine, spec, place, conditioner=conditioner)
+  flow = schema.construct(temporal.AutoregressiveAffine, spec, place, conditioner=conditioner)
   return TemporalFlow(event_shape=event_shape, base=base, flow=flow)
 
 
@@ -194,15 +129,15 @@ def parts(config: ConfigDict) -> Parts:
     ConfigError: anything in the config that can't be used.
   """
   plain = config.to_dict()
-  check_keys(plain, SECTIONS, 'config')
+  schema.check_keys(plain, SECTIONS, 'config')
   for section in SECTIONS:
     if section not in plain:
       raise ConfigError(f'config.{section} is missing')
   seed, data = plain['seed'], plain['data']
   if type(seed) is not int or not 0 <= seed < 2**31:
     raise ConfigError(f'config.seed={seed!r} must be an integer in 0..{2**31 - 1}')
-  train = construct(TrainSettings, plain['train'], 'train')
-  optimizer = construct(OptimizerSettings, plain['optimizer'], 'optimizer')
+  train = schema.construct(TrainSettings, plain['train'], 'train')
+  optimizer = schema.construct(OptimizerSettings, plain['optimizer'], 'optimizer')
   builder = dataset(data)
   sequence_model = model(plain['model'], builder.event_shape)
   check_data(data, builder, sequence_model)
@@ -258,101 +193,33 @@ def label(spec: dict[str, Any]) -> str:
   return f'{name} + {flows}-AF' if flows else name
 
 
-def dataset_label(data: dict[str, Any]) -> str:
-  """The data set with the options that were given: 'moving_digits(frame_size=16)'."""
-  options = [f'{key}={value}' for key, value in sorted(data.items()) if key not in DATA_KEYS]
-  return f'{data["name"]}({", ".join(options)})' if options else data['name']
+def dataset_label(builder: Any) -> str:
+  """Name, shape of a step, and every option that isn't the default: 'moving_digits 16x16x1'."""
+  shape = 'x'.join(map(str, builder.event_shape))
+  others = [
+    f'{name}={value}'
+    for name, value in sorted(builder.given_options.items())
+    if name != 'frame_size' and value != builder.OPTIONS[name].default
+  ]
+  return ' '.join([builder.name, shape, *others])
 
 
-# ---- trained runs --------------------------------------------------------------------------------
+# ---- for launch/ ---------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainedRun:
-  """A working directory with a verified checkpoint.
-
-  Attributes:
-    path: of the run.
-    parts: what its config describes.
-    checkpoint: 'step', 'parameters_sha256', 'validation_nats_per_dim', 'selected_by'.
-  """
-
-  path: pathlib.Path
-  parts: Parts
-  checkpoint: dict[str, Any]
-
-  def variables(self) -> dict[str, Any]:
-    """The variables to evaluate (the moving average, where there is one), on the first device.
-
-    Raises:
-      CheckpointError: the checkpoint is of another model.
-    """
-    return self._state().evaluated
-
-  def parameters(self) -> Any:
-    """The trained parameters themselves, the moving average aside."""
-    return self._state().params
-
-  def num_parameters(self) -> int:
-    """Trained numbers."""
-    variables = abstract_variables(self.parts.model, self.parts.data['length'])
-    return count_parameters(variables)
-
-  def _state(self):
-    import jax
-
-    from afslvm.training import checkpoint, distributed, state
-
-    settings = self.parts.train, self.parts.optimizer
-    mesh = distributed.make_mesh(jax.local_devices()[:1])
-    target = state.abstract_state(
-      self.parts.model, *settings, self.parts.data['length'], distributed.replicated(mesh)
-    )
-    directory = self.path / 'checkpoints'
-    return checkpoint.restore_step(directory, self.checkpoint['step'], target)[0]
-
-
-def open_run(workdir: str, which: str = 'best', data_dir: str = '') -> TrainedRun:
-  """Opens a run of `launch/train.py` at its 'best' or 'latest' checkpoint, or at a step.
+def evaluation_batches(config_parts: Parts, batch_size: int, length: int):
+  """Split -> finite iterator over fixed crops of `length` steps.
 
   Raises:
-    ConfigError: there is no run, or no such checkpoint.
-    CheckpointError: no checkpoint verifies.
+    DataError: the data are missing or damaged.
   """
-  from afslvm.training import checkpoint
+  from afslvm.data import pipeline, prepare
 
-  path = pathlib.Path(workdir)
-  try:
-    config = ConfigDict(json.loads((path / 'config.json').read_text()))
-  except (OSError, ValueError):
-    raise ConfigError(
-      f'--workdir={workdir} holds no run; train one: '
-      f'python launch/train.py --config=configs/smoke.py --workdir={workdir}'
-    ) from None
-  if data_dir:
-    config.data.data_dir = data_dir
-  directory = path / 'checkpoints'
-  step = checkpoint.find_good(directory, 'best' if which == 'best' else 'latest')
-  if step is None:
-    raise CheckpointError(f'{directory} holds no complete checkpoint yet; train first')
-  if which not in ('best', 'latest'):
-    step = _step_called(which, directory)
-  manifest = checkpoint.read_manifest(directory / str(step)) or {}
-  about = {key: manifest.get(key) for key in ('step', 'parameters_sha256', checkpoint.METRIC)}
-  return TrainedRun(path, parts(config), {**about, 'selected_by': which})
+  def batches(split: str):
+    source = prepare.open_split(config_parts.dataset, split)
+    return iter(pipeline.evaluation_batches(source, batch_size=batch_size, length=length))
 
-
-def _step_called(which: str, directory: pathlib.Path) -> int:
-  from afslvm.training import checkpoint
-
-  steps = checkpoint.all_steps(directory)
-  if not which.isdigit() or int(which) not in steps:
-    there = ', '.join(map(str, steps))
-    raise ConfigError(f'--checkpoint={which} is not there; use best, latest or one of {there}')
-  what = checkpoint.problem(directory / which)
-  if what:
-    raise CheckpointError(f'checkpoint {which} is {what}; use --checkpoint=best')
-  return int(which)
+  return batches
 
 
 def abstract_variables(sequence_model: SequenceModel, length: int) -> dict[str, Any]:
@@ -370,18 +237,3 @@ def count_parameters(variables: dict[str, Any]) -> int:
   import jax
 
   return sum(leaf.size for leaf in jax.tree.leaves(variables.get('params', {})))
-
-
-def evaluation_batches(config_parts: Parts, batch_size: int, length: int):
-  """Split -> finite iterator over fixed crops of `length` steps.
-
-  Raises:
-    DataError: the data are missing or damaged.
-  """
-  from afslvm.data import pipeline, prepare
-
-  def batches(split: str):
-    source = prepare.open_split(config_parts.dataset, split)
-    return iter(pipeline.evaluation_batches(source, batch_size=batch_size, length=length))
-
-  return batches

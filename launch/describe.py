@@ -41,10 +41,10 @@ def _of_config(config) -> dict[str, Any]:
 
 def _of_run(workdir: str) -> dict[str, Any]:
   """Adds the newest good checkpoint; damaged ones that are newer are named on stderr."""
-  from afslvm import build
+  from afslvm import runs
   from afslvm.training import checkpoint
 
-  run = build.open_run(workdir, 'latest')
+  run = runs.open_run(workdir, 'latest')
   newest, directory = run.checkpoint['step'], run.path / 'checkpoints'
   # Every file is as it was written; this asks whether that is what training had in memory.
   sha256 = checkpoint.tree_sha256(run.parameters())
@@ -85,7 +85,7 @@ def describe(parts) -> dict[str, Any]:
     'num_context': model.num_context,
     'min_context': model.min_context,
     'data': {
-      'name': build.dataset_label(parts.data),
+      'name': build.dataset_label(parts.dataset),
       'data_space': parts.dataset.data_space,
       'dequantisation': parts.data['dequantisation'],
       'event_shape': list(parts.dataset.event_shape),

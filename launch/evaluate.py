@@ -26,18 +26,18 @@ flags.DEFINE_string('data_dir', '', 'Where the data lie, if they have moved sinc
 def main(argv: list[str]):
   """Evaluates, or reads the evaluation that is there."""
   del argv
-  from afslvm import build
+  from afslvm import build, runs
   from afslvm.data import prepare
   from afslvm.evaluation import contract, protocols, store
 
   args = cli.FLAGS
-  run = build.open_run(args.workdir, args.checkpoint, args.data_dir)
+  run = runs.open_run(args.workdir, args.checkpoint, args.data_dir)
   builder = run.parts.dataset
   protocol = protocols.find(args.protocol, builder.data_space)
   frames = protocols.scored_frames(protocol, run.parts.model, builder.num_frames, args.num_context)
   asked = contract.LikelihoodContract(
     protocol=protocol.name,
-    dataset=build.dataset_label(run.parts.data),
+    dataset=build.dataset_label(run.parts.dataset),
     split=args.split,
     data_space=builder.data_space,
     dequantisation=protocol.dequantisation,

@@ -55,9 +55,9 @@ def open_runs(workdirs: list[str]) -> list:
     ConfigError: a folder that holds no run.
     CheckpointError: no checkpoint verifies.
   """
-  from afslvm import build
+  from afslvm import build, runs
 
-  trained = [build.open_run(workdir, data_dir=cli.FLAGS.data_dir) for workdir in workdirs]
+  trained = [runs.open_run(workdir, data_dir=cli.FLAGS.data_dir) for workdir in workdirs]
   labels = [build.label(run.parts.config['model']) for run in trained]
   names = [run.path.resolve().name for run in trained]
   titles = []
@@ -87,7 +87,7 @@ def _plain(run, title: str, workdir: str):
     checkpoint=run.checkpoint,
     parameters=run.num_parameters(),
     config=parts.config,
-    dataset=build.dataset_label(parts.data),
+    dataset=build.dataset_label(parts.dataset),
     data_config=f'{parts.dataset.name}/{parts.dataset.config_name()}',
     num_frames=parts.dataset.num_frames,
     records=records.read(run.path),

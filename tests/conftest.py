@@ -8,6 +8,9 @@ import sys
 import pytest
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+SUBPROCESS_ENVIRONMENT = dict(os.environ)
+# Tiny shapes compile longer than they run; subprocesses keep the real compiler.
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
@@ -32,7 +35,7 @@ def session_dir(tmp_path_factory):
 def environment(session_dir):
   """Environment of subprocesses: one data folder and one compilation cache for all of them."""
   return {
-    **os.environ,
+    **SUBPROCESS_ENVIRONMENT,
     'TFDS_DATA_DIR': str(session_dir / 'data'),
     'JAX_COMPILATION_CACHE_DIR': str(session_dir / 'jax_cache'),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',

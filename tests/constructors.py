@@ -1,12 +1,17 @@
 """The table of models that the property tests run over: adding a model here tests it."""
 
+import math
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from afslvm.flows.conditioners import ConvConditioner, DenseConditioner
 from afslvm.flows.temporal import AutoregressiveAffine
+from afslvm.models.base import SequenceModel, StepTerms
 from afslvm.models.standard_normal import StandardNormal
 from afslvm.models.temporal_flow import TemporalFlow
+from afslvm.networks.conv import Normalization
 
 FRAME, VECTOR = (4, 6, 2), (3,)
 
@@ -40,8 +45,40 @@ MODELS = {
   '1-AF dense symmetric': lambda: flows(1, dense(), log_scale_bound='symmetric'),
   '3-AF linear constant': lambda: flows(3, dense(depth=0, window=1, constant_scale=True)),
   '2-AF dense learned': lambda: flows(2, dense(), boundary='learned'),
+  'recurrent': lambda: Recurrent(VECTOR),
+  'flow around recurrent': lambda: flows(1, dense(), base=Recurrent(VECTOR)),
 }
 FLOWS = {name: make for name, make in MODELS.items() if 'AF' in name}
+
+
+class Recurrent(SequenceModel):
+  """A GRU with a latent variable taken at its posterior mean: a model that needs the scan."""
+
+  normalization: str = 'none'
+
+  def setup(self):
+    (size,) = self.event_shape
+    self.cell = nn.GRUCell(4)
+    self.prior, self.posterior = nn.Dense(2), nn.Dense(2)
+    self.normalize = Normalization(self.normalization)
+    self.mean = nn.Dense(size)
+
+  def initial_state(self, batch_size):
+    return jnp.zeros((batch_size, 4))
+
+  def step(self, state, x_t):
+    prior, z_t = self.prior(state), self.posterior(jnp.concatenate([state, x_t], axis=-1))
+    kl = 0.5 * jnp.sum(jnp.square(z_t - prior), axis=-1)
+    mean = self.mean(self.normalize(jnp.concatenate([state, z_t], axis=-1)))
+    log_prob = -0.5 * jnp.sum(jnp.square(x_t - mean) + math.log(2 * math.pi), axis=-1)
+    state = self.cell(state, jnp.concatenate([x_t, z_t], axis=-1))[0]
+    return state, StepTerms(log_prob, kl, jnp.zeros_like(kl), jnp.ones(kl.shape, bool))
+
+  def predict(self, state, temperature=1.0):
+    noise = jax.random.normal(self.make_rng('sample'), (state.shape[0], 2))
+    z_t = self.prior(state) + temperature * noise
+    x_t = self.mean(self.normalize(jnp.concatenate([state, z_t], axis=-1)))
+    return self.cell(state, jnp.concatenate([x_t, z_t], axis=-1))[0], x_t
 
 
 def data(model, batch=3, steps=9, seed=0):

@@ -1,4 +1,4 @@
-"""A user's mistakes end in one line with the nearest valid name and exit code 2, in no traceback."""
+"""A user's mistakes end in one line with the nearest valid name and exit code 2."""
 
 import pathlib
 

@@ -3,8 +3,8 @@
 python launch/train.py --config=configs/moving_mnist/af2.py --workdir=runs/moving_mnist_af2
 
 `configs/moving_mnist/af2.py:learned` gives a density of all frames and the 686,468 parameters of
-Table 3. The paper reaches 2.13 nats/dim (`af_paper`) after 100,000 steps, on a GPU; the paper states
-batch 16, its code uses 8.
+Table 3. The paper reaches 2.13 nats/dim (`af_paper`) after 100,000 steps, on a GPU; it states batch
+16, its code uses 8.
 """
 
 from configs import paper_flows

@@ -13,7 +13,11 @@ def make(conditioner=None, **options):
   """A flow with random variables, which see sequences long enough to create all of them."""
   flow = AutoregressiveAffine(conditioner or constructors.conv(normalization='none'), **options)
   x, mask = data(flow, 5)
-  variables = flow.init(jax.random.key(0), x, mask, method='sequence_parameters')
+
+  def init(key):
+    return flow.init(key, x, mask, method='sequence_parameters')
+
+  variables = jax.jit(init)(jax.random.key(0))
   leaves, tree = jax.tree.flatten(variables)
   keys = jax.random.split(jax.random.key(1), len(leaves))
   noisy = [v + 0.2 * jax.random.normal(k, v.shape) for k, v in zip(keys, leaves, strict=True)]
@@ -109,15 +113,18 @@ def test_low_precision_stays_inside_the_hidden_layers(normalization):
   x = constructors.data(model)
   variables = constructors.randomized(model, x)
   assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
-  terms, shown = model.apply(variables, x, mutable=['visuals'])
+  terms, shown = jax.jit(lambda x: model.apply(variables, x, mutable=['visuals']))(x)
   arrays = [terms.log_likelihood, terms.log_det, terms.elbo, *jax.tree.leaves(shown)]
   assert {array.dtype for array in arrays} == {jnp.dtype('float32')}
   jaxpr = str(jax.make_jaxpr(lambda x: model.apply(variables, x).elbo)(x))
   assert 'bf16' in jaxpr
 
   exact = constructors.flows(2, conditioner.copy(compute_dtype='float32'))
-  expected = exact.apply(variables, x).elbo
+  expected = jax.jit(lambda x: exact.apply(variables, x).elbo)(x)
   np.testing.assert_allclose(terms.elbo, expected, rtol=0.02, atol=0.5)
-  context = x[:, : model.min_context]
-  drawn = model.apply(variables, context, 2, method='generate', rngs={'sample': jax.random.key(0)})
-  assert drawn.dtype == jnp.float32
+
+  def draw(context):
+    rngs = {'sample': jax.random.key(0)}
+    return model.apply(variables, context, 2, method='generate', rngs=rngs)
+
+  assert jax.eval_shape(draw, x[:, : model.min_context]).dtype == jnp.float32

@@ -14,13 +14,13 @@ def initialized(conditioner, seed=0):
     return module.decode(jnp.stack([features] * module.window, axis=1))
 
   x = jnp.ones((2, *conditioner.event_shape))
-  return conditioner.init(jax.random.key(seed), x, method=both)
+  return jax.jit(lambda key: conditioner.init(key, x, method=both))(jax.random.key(seed))
 
 
 def decode_random(conditioner, variables, frames=3):
   shape = (frames, conditioner.window, *conditioner.feature_shape)
   features = jax.random.normal(jax.random.key(5), shape)
-  return conditioner.apply(variables, features, method='decode')
+  return jax.jit(lambda f: conditioner.apply(variables, f, method='decode'))(features)
 
 
 MAKE = {'conv': constructors.conv, 'dense': constructors.dense}
@@ -68,7 +68,7 @@ def test_default_initialization_keeps_biases_at_zero():
 
 
 def test_slots_of_the_window_share_the_encoder():
-  """Fields of the window enter side by side: only the first decoder layer tells them apart."""
+  """They enter the decoder side by side, and only its first layer tells them apart."""
   params = initialized(constructors.conv(window=3, channels=4))['params']
   assert params['encoder_0']['conv']['kernel'].shape == (3, 3, 2, 4)
   assert params['decoder_0']['conv']['kernel'].shape == (3, 3, 3 * 4, 4)
@@ -104,6 +104,6 @@ def test_frames_are_encoded_one_by_one(normalization):
   conditioner = constructors.conv(normalization=normalization)
   variables = initialized(conditioner)
   x = jax.random.normal(jax.random.key(2), (5, *constructors.FRAME))
-  together = conditioner.apply(variables, x, method='encode')
-  alone = [conditioner.apply(variables, x[k : k + 1], method='encode') for k in range(5)]
+  encode = jax.jit(lambda x: conditioner.apply(variables, x, method='encode'))
+  together, alone = encode(x), [encode(x[k : k + 1]) for k in range(5)]
   np.testing.assert_allclose(together, jnp.concatenate(alone), rtol=1e-4, atol=1e-5)

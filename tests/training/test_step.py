@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from afslvm import build, cli
+from afslvm import cli, runs
 from afslvm.errors import NumericsError
 from afslvm.objectives import elbo
 from afslvm.training import loop, optimizer, state, step
@@ -172,7 +172,7 @@ def test_the_key_of_a_step_depends_on_seed_and_step_only():
 
 DEVICES_SCRIPT = """
 import json, sys
-from afslvm import build, cli
+from afslvm import build, cli, runs
 from afslvm.training.loop import train
 from afslvm.training.workdir import Workdir
 import jax
@@ -220,7 +220,7 @@ def test_a_checkpoint_of_eight_devices_is_restored_on_one(environment, tmp_path)
     timeout=300,
   )
   assert done.returncode == 0, done.stderr
-  run = build.open_run(str(tmp_path), 'latest', environment['TFDS_DATA_DIR'])
+  run = runs.open_run(str(tmp_path), 'latest', environment['TFDS_DATA_DIR'])
   variables = run.variables()
   assert run.checkpoint['step'] == 4
   assert run.num_parameters() == sum(leaf.size for leaf in jax.tree.leaves(variables['params']))

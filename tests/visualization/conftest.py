@@ -74,7 +74,7 @@ def make_run(tmp_path):
       checkpoint={'step': 20, 'parameters_sha256': 'abc', 'validation_nats_per_dim': 3.25},
       parameters=build.count_parameters(variables),
       config=copy.deepcopy(parts.config),
-      dataset=build.dataset_label(parts.data),
+      dataset=build.dataset_label(parts.dataset),
       data_config=f'{parts.dataset.name}/{parts.dataset.config_name()}',
       num_frames=parts.dataset.num_frames,
       records=records.read(workdir),
