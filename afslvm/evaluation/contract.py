@@ -99,6 +99,8 @@ class LikelihoodResult:
     contract = values.pop('contract')
     contract['scored_frames'] = list(contract['scored_frames'])
     floor = self.contract.floor_nats_per_dim
+    if math.isnan(self.standard_error):
+      values['standard_error'] = None  # of one sequence; JSON has no NaN
     return {**values, 'bits_per_dim': self.bits_per_dim, **contract, 'floor_nats_per_dim': floor}
 
   @classmethod
@@ -107,11 +109,11 @@ class LikelihoodResult:
     keys = {field.name for field in dataclasses.fields(LikelihoodContract)}
     contract = {key: value for key, value in values.items() if key in keys}
     contract['scored_frames'] = tuple(contract['scored_frames'])
-    own = {field.name for field in dataclasses.fields(cls)} - {'contract'}
-    return cls(
-      contract=LikelihoodContract(**contract),
-      **{key: value for key, value in values.items() if key in own},
-    )
+    names = {field.name for field in dataclasses.fields(cls)} - {'contract'}
+    own = {key: value for key, value in values.items() if key in names}
+    if own['standard_error'] is None:
+      own['standard_error'] = math.nan
+    return cls(contract=LikelihoodContract(**contract), **own)
 
 
 def result(

@@ -22,18 +22,25 @@ class References(NamedTuple):
   variance: np.ndarray
   change: np.ndarray
 
-  def log_likelihoods(self, x: np.ndarray, first: int) -> dict[str, np.ndarray]:
-    """Nats of steps `first`.. of x [B, T, *event], summed per sequence: {name: [B]}."""
-    now, before = x[:, first:], x[:, first - 1 : -1]
+  def log_likelihoods(self, x: np.ndarray, mask: np.ndarray, first: int) -> dict[str, np.ndarray]:
+    """Nats of the steps from `first` on, summed per sequence: {name: [B]}.
+
+    Args:
+      x: [B, T, *event], dequantised.
+      mask: bool [B, T], False at padding, which isn't counted.
+      first: the first scored step, at least 1.
+    """
+    now, before, real = x[:, first:], x[:, first - 1 : -1], mask[:, first:]
     return {
-      STATIC: _log_normal(now - self.mean, self.variance),
-      COPY_LAST: _log_normal(now - before, self.change),
+      STATIC: _log_normal(now - self.mean, self.variance, real),
+      COPY_LAST: _log_normal(now - before, self.change, real),
     }
 
 
-def _log_normal(residual: np.ndarray, variance: np.ndarray) -> np.ndarray:
+def _log_normal(residual: np.ndarray, variance: np.ndarray, real: np.ndarray) -> np.ndarray:
   log_prob = -0.5 * (residual**2 / variance + np.log(2 * np.pi * variance))
-  return log_prob.reshape(len(residual), -1).sum(axis=1, dtype=np.float64)
+  per_step = log_prob.reshape(*real.shape, -1).sum(axis=2, dtype=np.float64)
+  return np.where(real, per_step, 0.0).sum(axis=1)
 
 
 def fit(batches: Iterable[dict[str, Any]], dequantisation: str, first: int) -> References:
@@ -47,12 +54,12 @@ def fit(batches: Iterable[dict[str, Any]], dequantisation: str, first: int) -> R
   count, total, squares, changes = 0, 0.0, 0.0, 0.0
   for index, batch in enumerate(batches):
     key = jax.random.fold_in(jax.random.key(FIT_SEED), index)
-    real = batch['mask'].any(axis=1)
-    x = np.asarray(preprocessing.dequantise(key, batch['x'], dequantisation), np.float64)[real]
-    now, before = x[:, first:], x[:, first - 1 : -1]
-    count += now.shape[0] * now.shape[1]
-    total = total + now.sum(axis=(0, 1))
-    squares = squares + (now**2).sum(axis=(0, 1))
-    changes = changes + ((now - before) ** 2).sum(axis=(0, 1))
+    x = np.asarray(preprocessing.dequantise(key, batch['x'], dequantisation), np.float64)
+    real = batch['mask'][:, first:]
+    now, before = x[:, first:][real], x[:, first - 1 : -1][real]  # [steps, *event]
+    count += len(now)
+    total = total + now.sum(axis=0)
+    squares = squares + (now**2).sum(axis=0)
+    changes = changes + ((now - before) ** 2).sum(axis=0)
   mean = np.asarray(total / count)
   return References(mean, np.asarray(squares / count) - mean**2, np.asarray(changes / count))

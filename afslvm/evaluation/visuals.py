@@ -1,5 +1,7 @@
 """What a model shows of itself: everything it `sow`s into `visuals`, by label."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,16 +22,17 @@ def visual_rows(
     its last step. The number before the slash is the depth of the module that showed the row,
     counted from the data.
   """
-
-  def show(variables, x):
-    _, updated = model.apply(variables, x, rngs={'sample': key}, mutable=['visuals'])
-    return updated.get('visuals', {})
-
-  shown = jax.device_get(jax.jit(show)(variables, jnp.asarray(x)))
+  shown = jax.device_get(_show(model, variables, jnp.asarray(x), key))
   rows = {'x': np.asarray(x)}
   for path, value in sorted(_flatten(shown), key=lambda item: (len(item[0]), _rank(item[0][-1]))):
     rows[f'{len(path)}/{path[-1]}'] = value
   return rows
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _show(model: SequenceModel, variables: PyTree, x: Array, key: Array) -> PyTree:
+  _, updated = model.apply(variables, x, rngs={'sample': key}, mutable=['visuals'])
+  return updated.get('visuals', {})
 
 
 def _rank(name: str) -> int:

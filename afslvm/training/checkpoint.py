@@ -9,6 +9,7 @@ checkpoint that differs from it is damaged, and neither is ever restored.
 import hashlib
 import json
 import logging
+import math
 import pathlib
 import shutil
 from typing import Any
@@ -187,6 +188,8 @@ class Checkpoints:
     """Starts writing; returns as soon as the arrays are copied off the device."""
     self.seal(wait=True)
     step = int(state.step)
+    if validation is not None and not math.isfinite(validation):
+      validation = None  # never the best
     manifest = {
       'step': step,
       METRIC: validation,

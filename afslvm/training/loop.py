@@ -218,7 +218,7 @@ def _write_receipt(
       'step': step,
       'started_at_step': progress.start,
       'skipped_steps': int(state.skipped),
-      'validation_nats_per_dim': None if np.isnan(validation) else validation,
+      'validation_nats_per_dim': validation if np.isfinite(validation) else None,
       'parameters': sum(leaf.size for leaf in jax.tree.leaves(state.params)),
       'parameters_sha256': checkpoint.tree_sha256(state.params),
       'versions': receipt.versions(),

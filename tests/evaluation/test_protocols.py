@@ -29,7 +29,7 @@ def test_more_context_lets_models_share_their_steps():
 
 def test_continuous_data_are_scored_to_their_end():
   model = constructors.flows(2, constructors.dense(window=1))
-  assert scored_frames(PROTOCOLS['continuous'], NONE, num_frames=30) == (0, 29)
+  assert scored_frames(PROTOCOLS['continuous'], NONE, num_frames=30) == (1, 29)
   assert scored_frames(PROTOCOLS['continuous'], model, num_frames=30) == (2, 29)
 
 

@@ -43,18 +43,36 @@ def test_fit_is_the_maximum_likelihood(name):
   which, change = OTHERS[name]
   x = walk().astype(np.float64)
   fitted = fit(walk())
-  best, other = (r.log_likelihoods(x, FIRST)[which].sum() for r in (fitted, change(fitted)))
+  best, other = (
+    r.log_likelihoods(x, np.ones(x.shape[:2], bool), FIRST)[which].sum()
+    for r in (fitted, change(fitted))
+  )
   assert other < best
 
 
 def test_log_likelihoods_against_scipy():
   x = walk(seed=1).astype(np.float64)
   fitted = fit(walk())
-  found = fitted.log_likelihoods(x, FIRST)
+  found = fitted.log_likelihoods(x, np.ones(x.shape[:2], bool), FIRST)
   static = stats.norm(fitted.mean, np.sqrt(fitted.variance)).logpdf(x[:, FIRST:])
   copied = stats.norm(x[:, FIRST - 1 : -1], np.sqrt(fitted.change)).logpdf(x[:, FIRST:])
   np.testing.assert_allclose(found[STATIC], static.reshape(len(x), -1).sum(axis=1))
   np.testing.assert_allclose(found[COPY_LAST], copied.reshape(len(x), -1).sum(axis=1))
+
+
+def test_padding_is_neither_fitted_nor_scored():
+  x = walk().astype(np.float64)
+  mask = np.ones(x.shape[:2], bool)
+  mask[:, -2:] = False
+  padded = np.where(mask.reshape(*mask.shape, *(1,) * (x.ndim - 2)), x, 1e6)
+  short = references.fit([{'x': x[:, :-2], 'mask': mask[:, :-2]}], 'none', FIRST)
+  fitted = references.fit([{'x': padded, 'mask': mask}], 'none', FIRST)
+  for a, b in zip(short, fitted, strict=True):
+    np.testing.assert_allclose(a, b)
+  expected = short.log_likelihoods(x[:, :-2], mask[:, :-2], FIRST)
+  found = fitted.log_likelihoods(padded, mask, FIRST)
+  for name in expected:
+    np.testing.assert_allclose(found[name], expected[name])
 
 
 @pytest.mark.parametrize('batch_size', [5, 12])
