@@ -13,7 +13,7 @@ import os
 
 from absl import flags
 
-from afslvm import build, cli
+from afslvm import build, cli, schema
 
 _DATASET = flags.DEFINE_string('dataset', None, 'Name of the data set.', required=True)
 _SOURCE = flags.DEFINE_string('source', None, 'Files that the data set is made from, if any.')
@@ -42,7 +42,7 @@ def table(builder, manifest) -> str:
 def main(argv):
   """Prepares, verifies, reports."""
   del argv
-  build.lookup(build.DATASETS, _DATASET.value, '--dataset')
+  schema.lookup(build.DATASETS, _DATASET.value, '--dataset')
   from afslvm.data import manifest as manifest_lib
   from afslvm.data import options, prepare
 
