@@ -84,6 +84,8 @@ def dataset(data: dict[str, Any]) -> Any:
   """The TFDS builder of a `data` section; nothing is read or written yet."""
   options = {key: value for key, value in data.items() if key not in DATA_KEYS}
   cls = dataset_class(data.get('name'))
+  if cls.embedded and data.get('source'):
+    raise ConfigError(f'data.source={data["source"]}: {data["name"]} is made without any file')
   return cls(data_dir=data.get('data_dir') or None, source=data.get('source') or None, **options)
 
 
@@ -176,7 +178,28 @@ def experiment(config_parts: Parts):
     validation_batches=lambda: pipeline.evaluation_batches(source['validation'], **options),
     fingerprint=prepare.fingerprint(builder),
     config=config_parts.config,
+    picture=_picture(config_parts.model, data['dequantisation'], source['validation'], options),
   )
+
+
+def _picture(sequence_model: SequenceModel, kind: str, source: Any, options: dict[str, Any]):
+  """variables -> one validation sequence through every flow, [H, W, 3]; None without frames."""
+  if len(sequence_model.event_shape) != 3:
+    return None
+  import jax
+
+  from afslvm.data import pipeline
+  from afslvm.evaluation import visuals
+  from afslvm.transforms import preprocessing
+  from afslvm.visualization import frames
+
+  def picture(variables):
+    key = jax.random.key(0)
+    stored = pipeline.crop(source[0], 0, options['length'])['x'][None]
+    x = preprocessing.dequantise(key, stored, kind)
+    return frames.stack_rows(visuals.visual_rows(sequence_model, variables, x, key), index=0)
+
+  return picture
 
 
 # ---- what to call it -----------------------------------------------------------------------------

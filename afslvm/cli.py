@@ -5,7 +5,6 @@ A mistake in a flag or a config override is found before jax is imported. Exit c
 """
 
 import importlib.util
-import inspect
 import logging
 import os
 import pathlib
@@ -18,7 +17,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
-from afslvm.errors import AfslvmError, ConfigError, nearest
+from afslvm.errors import AfslvmError, ConfigError, PlatformError, nearest
 
 FLAGS = flags.FLAGS
 
@@ -54,8 +53,20 @@ def run(main: Callable[[list[str]], int | None]):
       # The reader of our output has gone; give the interpreter nothing to complain about at exit.
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
       return 0
+    except (OSError, RuntimeError) as error:
+      return _fail(_platform_error(error))
 
   app.run(guarded, flags_parser=_parse)
+
+
+def _platform_error(error: OSError | RuntimeError) -> PlatformError:
+  """A full disk, a missing device: what the machine can't do. Anything else is a bug and raised."""
+  if isinstance(error, OSError):
+    place = f' ({error.filename})' if error.filename else ''
+    return PlatformError(f'{error.strerror or error}{place}; free space or fix permissions')
+  if 'backend' in str(error):
+    return PlatformError(f'{str(error).splitlines()[0]}; unset JAX_PLATFORMS to use what there is')
+  raise error
 
 
 def takes_arguments(main: Callable) -> Callable:
@@ -163,7 +174,8 @@ def load_config(path: str) -> ConfigDict:
   module = importlib.util.module_from_spec(spec)
   try:
     spec.loader.exec_module(module)
-    inspect.signature(module.get_config).bind(*([argument] if argument else []))
+    return module.get_config(*([argument] if argument else []))
+  except AfslvmError:
+    raise
   except Exception as error:
     raise ConfigError(f'--config={path}: {type(error).__name__}: {error}') from error
-  return module.get_config(argument) if argument else module.get_config()

@@ -33,25 +33,25 @@ class TrainedRun:
     Raises:
       CheckpointError: the checkpoint is of another model.
     """
-    return self._state().evaluated
+    return self.restore()[0].evaluated
 
   def parameters(self) -> Any:
     """The trained parameters themselves, the moving average aside."""
-    return self._state().params
+    return self.restore()[0].params
 
   def num_parameters(self) -> int:
     """Trained numbers."""
     variables = build.abstract_variables(self.parts.model, self.parts.data['length'])
     return build.count_parameters(variables)
 
-  def _state(self):
+  def restore(self) -> tuple[state.TrainState, Any]:
+    """The whole training state, and where in the data it was."""
     settings = self.parts.train, self.parts.optimizer
     mesh = distributed.make_mesh(jax.local_devices()[:1])
     target = state.abstract_state(
       self.parts.model, *settings, self.parts.data['length'], distributed.replicated(mesh)
     )
-    directory = self.path / 'checkpoints'
-    return checkpoint.restore_step(directory, self.checkpoint['step'], target)[0]
+    return checkpoint.restore_step(self.path / 'checkpoints', self.checkpoint['step'], target)
 
 
 def open_run(workdir: str, which: str = 'best', data_dir: str = '') -> TrainedRun:
@@ -61,7 +61,7 @@ def open_run(workdir: str, which: str = 'best', data_dir: str = '') -> TrainedRu
     ConfigError: there is no run, or no such checkpoint.
     CheckpointError: no checkpoint verifies.
   """
-  path = pathlib.Path(workdir)
+  path = pathlib.Path(workdir).expanduser()
   try:
     config = ConfigDict(json.loads((path / 'config.json').read_text()))
   except (OSError, ValueError):

@@ -1,6 +1,7 @@
 """Checks config sections against the fields of the classes they describe."""
 
 import dataclasses
+import math
 from typing import Any
 
 from afslvm.errors import ConfigError, nearest
@@ -55,6 +56,8 @@ def _checked(value: Any, key: str, field: dataclasses.Field, cls: type, place: s
     value = float(value)
   if kind in (int, float, str, bool) and type(value) is not kind:
     raise ConfigError(f'{place}={value!r} must be of type {kind.__name__}')
+  if kind is float and not math.isfinite(value):
+    raise ConfigError(f'{place}={value!r} must be finite')
   choices = getattr(cls, 'choices', {}).get(key)
   if choices and value not in choices:
     hint = nearest(str(value), choices) or f'; it is one of {", ".join(choices)}'

@@ -8,16 +8,11 @@ step; frames are encoded once, not once per window slot.
 from configs import common
 
 CONDITIONER = {
-  'name': 'conv',
-  'window': 3,
   'channels': 64,
   'encoder_depth': 4,
   'decoder_depth': 4,
-  'normalization': 'batch',
-  'patch': 1,
   'initialization': 'pytorch',
   'head_initialization': 'pytorch',
-  'compute_dtype': 'float32',
 }
 
 

@@ -7,23 +7,12 @@ rate of 3e-3 with warm-up and cosine decay.
 
 from configs import common
 
-CONDITIONER = {
-  'name': 'conv',
-  'window': 3,
-  'channels': 16,
-  'encoder_depth': 2,
-  'decoder_depth': 3,
-  'normalization': 'batch',
-  'patch': 2,
-  'initialization': 'lecun',
-  'head_initialization': 'zeros',
-}
+CONDITIONER = {'channels': 16, 'encoder_depth': 2, 'decoder_depth': 3, 'patch': 2}
 
 
 def get_config(num_flows: int, data: dict, train: dict):
-  bounds = {'boundary': 'context', 'log_scale_low': -7.0, 'log_scale_high': 2.0}
-  on_data = {**bounds, 'shift_activation': 'sigmoid', 'shift_offset': -3.0}
-  on_noise = {**bounds, 'shift_activation': 'linear'}  # y is centred at zero
+  on_data = {'shift_activation': 'sigmoid', 'shift_offset': -3.0}
+  on_noise = {'shift_activation': 'linear'}  # y is centred at zero
   model = common.temporal_flows(
     common.standard_normal(), CONDITIONER, [on_data] + [on_noise] * (num_flows - 1)
   )

@@ -7,23 +7,15 @@ python launch/train.py --config=configs/smoke.py --workdir=runs/smoke
 
 from configs import common
 
-CONDITIONER = {
-  'name': 'conv',
-  'window': 3,
-  'channels': 8,
-  'encoder_depth': 1,
-  'decoder_depth': 1,
-  'normalization': 'batch',
-  'patch': 2,
-}
+CONDITIONER = {'channels': 8, 'encoder_depth': 1, 'decoder_depth': 1, 'patch': 2}
 MODELS = {
   'af1': (
     13,
-    common.temporal_flows(common.standard_normal(), CONDITIONER, [{'boundary': 'context'}]),
+    common.temporal_flows(common.standard_normal(), CONDITIONER, [{}]),
   ),
   'af2': (
     16,
-    common.temporal_flows(common.standard_normal(), CONDITIONER, [{'boundary': 'context'}] * 2),
+    common.temporal_flows(common.standard_normal(), CONDITIONER, [{}, {}]),
   ),
 }
 

@@ -16,10 +16,14 @@ flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True)
 flags.DEFINE_string('protocol', '', 'af_paper, discrete or continuous; default by kind of data.')
 flags.DEFINE_string('split', 'test', 'test, validation or train.')
 flags.DEFINE_string('checkpoint', 'best', 'best (by validation), latest, or a step.')
-flags.DEFINE_integer('num_context', 0, 'Context frames; 0: what protocol and model need.')
-flags.DEFINE_integer('num_samples', 0, 'Draws per sequence; 0: what the protocol says.')
+flags.DEFINE_integer(
+  'num_context', 0, 'Context frames; 0: what protocol and model need.', lower_bound=0
+)
+flags.DEFINE_integer(
+  'num_samples', 0, 'Draws per sequence; 0: what the protocol says.', lower_bound=0
+)
 flags.DEFINE_integer('batch_size', 32, 'Sequences at a time.', lower_bound=1)
-flags.DEFINE_integer('seed', 0, 'Of the noise.')
+flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0, upper_bound=2**31 - 1)
 flags.DEFINE_string('data_dir', '', 'Where the data lie, if they have moved since training.')
 
 
@@ -47,7 +51,8 @@ def main(argv: list[str]):
   samples = args.num_samples or protocol.num_samples
   prepare.open_split(builder, args.split)
   fingerprint = prepare.fingerprint(builder)
-  identity = store.identity(asked, run.checkpoint, fingerprint, num_samples=samples, seed=args.seed)
+  settings = {'num_samples': samples, 'seed': args.seed, 'batch_size': args.batch_size}
+  identity = store.identity(asked, run.checkpoint, fingerprint, **settings)
   path = store.path_of(run.path, asked, args.num_context)
   report = store.read_if_current(path, identity)
   if report is None:

@@ -16,7 +16,13 @@ log = logging.getLogger('afslvm.report')
 flags.DEFINE_string('output', '', 'The page; default FIRST_WORKDIR/report/index.html.')
 flags.DEFINE_string('picture', '', 'Also write the rows of the first sequence as this PNG file.')
 flags.DEFINE_integer('num_sequences', 3, 'Held-out sequences to show.', lower_bound=1)
-flags.DEFINE_integer('seed', 0, 'Chooses the sequences, their noise and the samples.')
+flags.DEFINE_integer(
+  'seed',
+  0,
+  'Chooses the sequences, their noise and the samples.',
+  lower_bound=0,
+  upper_bound=2**31 - 1,
+)
 flags.DEFINE_string('data_dir', '', 'Where the data lie, if they have moved since training.')
 
 SPLIT = 'test'

@@ -46,6 +46,7 @@ MODELS = {
   '3-AF linear constant': lambda: flows(3, dense(depth=0, window=1, constant_scale=True)),
   '2-AF dense learned': lambda: flows(2, dense(), boundary='learned'),
   'recurrent': lambda: Recurrent(VECTOR),
+  'recurrent batch': lambda: Recurrent(VECTOR, normalization='batch'),
   'flow around recurrent': lambda: flows(1, dense(), base=Recurrent(VECTOR)),
 }
 FLOWS = {name: make for name, make in MODELS.items() if 'AF' in name}
@@ -66,10 +67,10 @@ class Recurrent(SequenceModel):
   def initial_state(self, batch_size):
     return jnp.zeros((batch_size, 4))
 
-  def step(self, state, x_t):
+  def step(self, state, x_t, mask_t=None):
     prior, z_t = self.prior(state), self.posterior(jnp.concatenate([state, x_t], axis=-1))
     kl = 0.5 * jnp.sum(jnp.square(z_t - prior), axis=-1)
-    mean = self.mean(self.normalize(jnp.concatenate([state, z_t], axis=-1)))
+    mean = self.mean(self.normalize(jnp.concatenate([state, z_t], axis=-1), mask_t))
     log_prob = -0.5 * jnp.sum(jnp.square(x_t - mean) + math.log(2 * math.pi), axis=-1)
     state = self.cell(state, jnp.concatenate([x_t, z_t], axis=-1))[0]
     return state, StepTerms(log_prob, kl, jnp.zeros_like(kl), jnp.ones(kl.shape, bool))

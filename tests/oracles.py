@@ -41,7 +41,7 @@ class GivenNoise(SequenceModel):
   def initial_state(self, batch_size):
     return jnp.zeros((batch_size, 1), jnp.int32)
 
-  def step(self, state, x_t):
+  def step(self, state, x_t, mask_t=None):
     zeros = jnp.zeros(x_t.shape[0])
     return state, StepTerms(zeros, zeros, zeros, zeros == 0)
 

@@ -1,5 +1,7 @@
 """A user's mistakes end in one line with the nearest valid name and exit code 2."""
 
+import dataclasses
+import importlib
 import pathlib
 
 import pytest
@@ -7,6 +9,9 @@ from ml_collections import ConfigDict
 
 from afslvm import build, cli
 from afslvm.errors import ConfigError
+from afslvm.flows.conditioners import ConvConditioner
+from afslvm.flows.temporal import AutoregressiveAffine
+from afslvm.training.settings import OptimizerSettings, TrainSettings
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SMOKE = '--config=configs/smoke.py'
@@ -57,6 +62,8 @@ def smoke(**overrides):
     ('data.length', 30, 'must be in 1..20'),
     ('data.dequantisation', 'unifrm', 'did you mean "uniform"'),
     ('data.frame_sise', 16, 'frame_size'),
+    ('data.source', 'x.npy', 'is made without any file'),
+    ('optimizer.learning_rate', float('nan'), 'must be finite'),
     ('model.name', 'temporalflow', 'did you mean "temporal_flow"'),
     ('model.windows', 2, 'model.windows is not a key'),
     ('model.boundary', 'contxt', 'did you mean "context"'),
@@ -93,6 +100,26 @@ def test_every_config_builds():
     parts = build.parts(cli.load_config(str(path)))
     assert build.label(parts.config['model']).endswith('-AF')
     assert path.relative_to(ROOT).as_posix() in path.read_text(), 'the docstring shows no command'
+
+
+def test_configs_list_every_option_with_its_default():
+  """Only keys that a config has can be overridden on the command line."""
+
+  def defaults(cls, *left_out):
+    fields = {f.name: f.default for f in dataclasses.fields(cls)}
+    return {k: v for k, v in fields.items() if k not in ('parent', 'name', *left_out)}
+
+  def options(name):
+    table = build.dataset_class(name).OPTIONS
+    return {k: v.default for k, v in table.items() if v.default is not None}
+
+  common = importlib.import_module('configs.common')
+  assert defaults(OptimizerSettings) == common.OPTIMIZER
+  assert defaults(TrainSettings) == common.TRAIN
+  assert defaults(AutoregressiveAffine, 'conditioner') == common.FLOW
+  assert {'name': 'conv', **defaults(ConvConditioner, 'event_shape')} == common.CONV
+  for table in (common.MOVING_DIGITS, common.STOCHASTIC_MOVING_MNIST):
+    assert {'name': table['name'], **options(table['name'])} == table
 
 
 def test_missing_data_ends_in_one_line_with_the_command(launch, tmp_path):

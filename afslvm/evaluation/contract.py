@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from afslvm.errors import ConfigError
+from afslvm.errors import ConfigError, NumericsError
 
 KINDS = ('exact', 'elbo')  # and 'iwae-K', 'fivo-K'
 # The least nats/dim that any model can report: the entropy of the noise, log 256 included.
@@ -138,12 +138,15 @@ def result(
 
   Raises:
     ContractError: a value below the floor, which would be a bug and not a result.
+    NumericsError: a value that isn't finite.
   """
   levels = 0.0 if contract.dequantisation == 'none' else math.log(256.0)
   nats = -np.asarray(log_likelihoods, np.float64) + levels * dims
   each = nats / dims
   total = float(nats.sum() / dims.sum())
   error = float(each.std(ddof=1) / math.sqrt(len(each))) if len(each) > 1 else float('nan')
+  if not math.isfinite(total):
+    raise NumericsError(f'{name} scores {total} nats/dim under {contract.protocol}: not a number')
   floor = contract.floor_nats_per_dim
   # The noise drawn is a sample too: allow its own spread, 1/sqrt(2 dims), five times over.
   if floor is not None and total < floor - 5.0 / math.sqrt(2.0 * dims.sum()):
@@ -171,7 +174,7 @@ def check_comparable(results: Sequence[LikelihoodResult]):
         raise ContractError(
           f'{results[0].name} and {other.name} can not share a column: {field.name} is {a} and '
           f'{b}; '
-          'score them alike (--num_context, --protocol), or say --allow_mixed'
+          'score them alike (--num_context, --protocol), or say allow_mixed=True'
         )
 
 

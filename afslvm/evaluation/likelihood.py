@@ -19,7 +19,6 @@ from afslvm.objectives import elbo
 from afslvm.transforms import preprocessing
 from afslvm.types import PyTree
 
-REFERENCE_BATCHES = 64
 Batches = Callable[[str], Iterator[dict[str, Any]]]
 
 
@@ -50,10 +49,18 @@ class Evaluation:
     """The first scored step."""
     return self.contract.scored_frames[0]
 
-  def key(self, batch: int, sample: int) -> jax.Array:
-    """The key of one draw, which doesn't depend on how many there are."""
+  def keys(self, batch: int, sample: int) -> tuple[jax.Array, jax.Array]:
+    """Keys of the noise and of the model's own samples in one draw.
+
+    Uniform noise is a latent variable of the 8-bit data and drawn anew each time; the noise of
+    gauss256 is part of the data, and the same in every draw.
+    """
+    drawn_anew = self.contract.dequantisation == 'uniform'
+    return self._pair(batch, sample if drawn_anew else 0)[0], self._pair(batch, sample)[1]
+
+  def _pair(self, batch: int, sample: int) -> jax.Array:
     key = jax.random.fold_in(jax.random.key(self.seed), batch)
-    return jax.random.fold_in(key, sample)
+    return jax.random.split(jax.random.fold_in(key, sample))
 
 
 def evaluate(
@@ -70,9 +77,7 @@ def evaluate(
   """
   contract, samples = evaluation.contract, evaluation.num_samples
   fitted = references_lib.fit(
-    itertools.islice(evaluation.batches('train'), REFERENCE_BATCHES),
-    contract.dequantisation,
-    evaluation.first,
+    evaluation.batches('train'), contract.dequantisation, evaluation.first
   )
   score = jax.jit(
     functools.partial(
@@ -86,11 +91,11 @@ def evaluate(
     real = batch['mask'].any(axis=1)
     sums, others = [], []
     for sample in range(samples):
-      key = evaluation.key(index, sample)
-      total, steps = score(evaluation.variables, batch, key)
+      keys = evaluation.keys(index, sample)
+      total, steps = score(evaluation.variables, batch, keys)
       sums.append(np.asarray(total, np.float64)[real])
       # The same noise as inside `bound_sums`.
-      x = preprocessing.dequantise(jax.random.split(key)[0], batch['x'], contract.dequantisation)
+      x = preprocessing.dequantise(keys[0], batch['x'], contract.dequantisation)
       x = np.asarray(x, np.float64)[real]
       others.append(fitted.log_likelihoods(x, batch['mask'][real], evaluation.first))
     draws.append(np.stack(sums))
@@ -115,8 +120,7 @@ def _summaries(
     return result(name, kind, contract, values, dims, samples, seed)
 
   results = [summary(evaluation.name, kind, draws.mean(axis=0))]
-  # The noise of gauss256 is part of the data: another draw is other data, not a tighter bound.
-  if samples > 1 and contract.dequantisation != 'gauss256':
+  if samples > 1 and kind != 'exact':
     log_mean = np.logaddexp.reduce(draws, axis=0) - math.log(samples)
     results.append(summary(evaluation.name, f'iwae-{samples}', log_mean))
   for name, values in trivial.items():
@@ -134,7 +138,7 @@ def decorrelation(evaluation: Evaluation, num_batches: int = 8) -> dict[str, dic
   batches = itertools.islice(evaluation.batches(evaluation.contract.split), num_batches)
   for index, batch in enumerate(batches):
     real = batch['mask'].any(axis=1)
-    noise_key, sample_key = jax.random.split(evaluation.key(index, 0))
+    noise_key, sample_key = evaluation.keys(index, 0)
     x = preprocessing.dequantise(noise_key, batch['x'], evaluation.contract.dequantisation)
     shown = visuals.visual_rows(evaluation.model, evaluation.variables, x, sample_key)
     for label, values in shown.items():

@@ -10,6 +10,7 @@ from afslvm.transforms import preprocessing
 
 STATIC, COPY_LAST = 'static Gaussian', 'copy-last Gaussian'
 FIT_SEED = 2
+MAX_SEQUENCES = 2048
 
 
 class References(NamedTuple):
@@ -43,16 +44,26 @@ def _log_normal(residual: np.ndarray, variance: np.ndarray, real: np.ndarray) ->
   return np.where(real, per_step, 0.0).sum(axis=1)
 
 
-def fit(batches: Iterable[dict[str, Any]], dequantisation: str, first: int) -> References:
-  """Maximum likelihood over steps `first`.. of all sequences, with the protocol's own noise.
+def fit(
+  batches: Iterable[dict[str, Any]],
+  dequantisation: str,
+  first: int,
+  max_sequences: int = MAX_SEQUENCES,
+) -> References:
+  """Maximum likelihood over the steps from `first` on, with the protocol's own noise.
 
   Args:
     batches: of the training split, as the pipeline gives them.
     dequantisation: one of `preprocessing.DEQUANTISATIONS`.
     first: the first scored step, at least 1.
+    max_sequences: the first so many are used.
   """
-  count, total, squares, changes = 0, 0.0, 0.0, 0.0
+  count, total, squares, changes, left = 0, 0.0, 0.0, 0.0, max_sequences
   for index, batch in enumerate(batches):
+    if left <= 0:
+      break
+    batch = {name: values[:left] for name, values in batch.items()}
+    left -= len(batch['mask'])
     key = jax.random.fold_in(jax.random.key(FIT_SEED), index)
     x = np.asarray(preprocessing.dequantise(key, batch['x'], dequantisation), np.float64)
     real = batch['mask'][:, first:]

@@ -79,8 +79,9 @@ class ConvConditioner(nn.Module):
     outputs = self.patch**2 * self.event_shape[-1]
     fan_in = 9 * (self.channels if self.decoder_depth else self.window * self.feature_shape[-1])
     init = _head_init(self.head_initialization, fan_in)
-    self.shift_head = nn.Conv(outputs, (3, 3), **init)
-    self.log_scale_head = nn.Conv(outputs, (3, 3), **init)
+    # Accelerators round float32 convolutions to fewer bits unless told not to.
+    self.shift_head = nn.Conv(outputs, (3, 3), precision='highest', **init)
+    self.log_scale_head = nn.Conv(outputs, (3, 3), precision='highest', **init)
 
   @property
   def feature_shape(self) -> EventShape:
@@ -97,8 +98,8 @@ class ConvConditioner(nn.Module):
     return h
 
   def decode(self, features: Array, mask: Array | None = None) -> tuple[Array, Array]:
-    """Features of windows, oldest slot first, [N, window, *feature_shape] -> two [N, H, W, C]."""
-    h = jnp.concatenate([features[:, k] for k in range(self.window)], axis=-1)
+    """Windows, their slots' channels oldest first, [N, h, w, window * c] -> two [N, H, W, C]."""
+    h = features
     for block in self.decoder:
       h = block(h, mask)
     h = h.astype(jnp.float32)
@@ -153,9 +154,9 @@ class DenseConditioner(nn.Module):
     return x
 
   def decode(self, features: Array, mask: Array | None = None) -> tuple[Array, Array]:
-    """Windows, oldest slot first, [N, window, D] -> two [N, D]."""
+    """Windows, oldest step first, [N, window * D] -> two [N, D]."""
     del mask
-    h = features.reshape(features.shape[0], -1)
+    h = features
     for layer in self.hidden:
       h = nn.relu(layer(h))
     shift = self.shift_head(h)

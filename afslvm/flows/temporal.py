@@ -26,7 +26,8 @@ class AutoregressiveAffine(nn.Module):
       transformed. `learned`: a constant shift and log-scale per event dimension, which gives a
       density of the whole sequence.
     shift_activation: `linear`, or `sigmoid` for data in [0, 1]: a linear shift learns slowly where
-      a constant background has a tiny scale. The sigmoid is offset by `shift_offset`.
+      a constant background has a tiny scale. The sigmoid is offset by `shift_offset`, and even with
+      zero heads it isn't the identity: the shift starts at sigmoid(shift_offset).
     shift_offset: added to the raw shift before the sigmoid; negative for dark backgrounds.
     log_scale_bound: `smooth` on (log_scale_low, log_scale_high); `symmetric` on
       (-log_scale_high, log_scale_high); `paper`: at most log 10, no lower bound.
@@ -79,7 +80,8 @@ class AutoregressiveAffine(nn.Module):
     """
     batch, targets = features.shape[0], features.shape[1] - self.window + 1
     slots = [features[:, k : k + targets] for k in range(self.window)]
-    windows = jnp.stack(slots, axis=2).reshape(-1, self.window, *features.shape[2:])
+    windows = jnp.concatenate(slots, axis=-1)
+    windows = windows.reshape(-1, *windows.shape[2:])
     flat_mask = None if mask is None else mask.reshape(-1)
     shift, log_scale = self.conditioner.decode(windows, flat_mask)
     shape = (batch, targets, *shift.shape[1:])

@@ -81,8 +81,13 @@ class SequenceModel(nn.Module):
     """The state before the first step, every array with a leading [B]."""
     raise NotImplementedError
 
-  def step(self, state: PyTree, x_t: Array) -> tuple[PyTree, StepTerms]:
-    """Scores x_t [B, *event] given the state, and returns the state after it; terms are [B]."""
+  def step(
+    self, state: PyTree, x_t: Array, mask_t: Array | None = None
+  ) -> tuple[PyTree, StepTerms]:
+    """Scores x_t [B, *event] given the state, and returns the state after it; terms are [B].
+
+    `mask_t`, bool [B], says which sequences haven't ended; it concerns batch statistics only.
+    """
     raise NotImplementedError
 
   def predict(self, state: PyTree, temperature: float | Array = 1.0) -> tuple[PyTree, Array]:
@@ -91,13 +96,12 @@ class SequenceModel(nn.Module):
 
   def sequence_terms(self, x: Array, mask: Array) -> StepTerms:
     """Terms [B, T] of x [B, T, *event]; by default a scan of `step`. `mask` is bool [B, T]."""
-    del mask
     state = self.initial_state(x.shape[0])
     if self.is_initializing():
       # Variables can't be created inside a scan: one plain step creates them.
-      terms = self.step(state, x[:, 0])[1]
+      terms = self.step(state, x[:, 0], mask[:, 0])[1]
       return _tile(terms, x.shape[1])
-    return self._scan(_step, state, x)[1]
+    return self._scan(_step, state, (x, mask))[1]
 
   def __call__(self, x: Array, mask: Array | None = None) -> StepTerms:
     """Scores sequences.
@@ -135,7 +139,8 @@ class SequenceModel(nn.Module):
       num_steps: steps to draw.
       temperature: scales all standard deviations; 0 gives the mean path.
       parallel: draws flows by fixed-point iteration over the whole sequence instead of step by
-        step. The result is the same; whether it is faster depends on the machine.
+        step. The distribution, and the sequence for given noise, are the same (the noise of one key
+        is drawn in another order); whether it is faster depends on the machine.
 
     Returns:
       The continuation, [B, num_steps, *event].
@@ -151,7 +156,8 @@ class SequenceModel(nn.Module):
       return self.continue_in_parallel(context, num_steps, temperature)
     state = self.initial_state(context.shape[0])
     if context.shape[1]:
-      state, _ = self._scan(_step, state, context)
+      everywhere = jnp.ones(context.shape[:2], bool)
+      state, _ = self._scan(_step, state, (context, everywhere))
     times = jnp.zeros((context.shape[0], num_steps))
     return self._scan(lambda model, carry, _: model.predict(carry, temperature), state, times)[1]
 
@@ -161,8 +167,8 @@ class SequenceModel(nn.Module):
     """`generate` without a loop over time, where the model has such a form."""
     return self.generate(context, num_steps, temperature)
 
-  def _scan(self, function: Any, state: PyTree, inputs: Array) -> tuple[PyTree, PyTree]:
-    """Applies `function(model, state, input_t)` over axis 1 of `inputs` [B, T, ...]."""
+  def _scan(self, function: Any, state: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]:
+    """Applies `function(model, state, input_t)` over axis 1 of `inputs`, each [B, T, ...]."""
     training = self.is_mutable_collection('batch_stats')
     scan = nn.scan(
       function,
@@ -176,8 +182,11 @@ class SequenceModel(nn.Module):
     return scan(self, state, inputs)
 
 
-def _step(model: SequenceModel, state: PyTree, x_t: Array) -> tuple[PyTree, StepTerms]:
-  return model.step(state, x_t)
+def _step(
+  model: SequenceModel, state: PyTree, inputs: tuple[Array, Array]
+) -> tuple[PyTree, StepTerms]:
+  x_t, mask_t = inputs
+  return model.step(state, x_t, mask_t)
 
 
 def _tile(terms: StepTerms, steps: int) -> StepTerms:

@@ -16,8 +16,9 @@ class StandardNormal(SequenceModel):
     """Nothing is remembered: [B, 0], which only carries the batch size."""
     return jnp.zeros((batch_size, 0))
 
-  def step(self, state: Array, x_t: Array) -> tuple[Array, StepTerms]:
+  def step(self, state: Array, x_t: Array, mask_t: Array | None = None) -> tuple[Array, StepTerms]:
     """log N(x_t; 0, I)."""
+    del mask_t
     return state, self._terms(x_t)
 
   def predict(self, state: Array, temperature: float | Array = 1.0) -> tuple[Array, Array]:

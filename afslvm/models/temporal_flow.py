@@ -58,7 +58,8 @@ class TemporalFlow(SequenceModel):
 
   def sequence_terms(self, x: Array, mask: Array) -> StepTerms:
     """Eq. 20 for all steps at once; every frame is encoded once."""
-    if x.shape[1] <= self.flow.window and (self.min_context or self.is_initializing()):
+    nothing_left = self.flow.boundary == 'context' or self.is_initializing()
+    if x.shape[1] <= self.flow.window and nothing_left:
       raise ValueError(
         f'sequences of {x.shape[1]} steps leave nothing to score after a window of '
         f'{self.flow.window}; use longer ones'
@@ -96,14 +97,16 @@ class TemporalFlow(SequenceModel):
       jnp.zeros(shape), jnp.zeros(batch_size, jnp.int32), self.base.initial_state(batch_size)
     )
 
-  def step(self, state: FlowState, x_t: Array) -> tuple[FlowState, StepTerms]:
+  def step(
+    self, state: FlowState, x_t: Array, mask_t: Array | None = None
+  ) -> tuple[FlowState, StepTerms]:
     """Scores x_t and moves the window on."""
-    shift, log_scale, ready = self._parameters(state)
+    shift, log_scale, ready = self._parameters(state, mask_t)
     y_t, log_det = affine.inverse(x_t, shift, log_scale, len(self.event_shape))
-    base, terms = self.base.step(state.base, y_t)
+    base, terms = self.base.step(state.base, y_t, mask_t)
     base = jax.tree.map(lambda new, old: _where(ready, new, old), base, state.base)
     terms = terms.replace(log_det=terms.log_det - log_det, scored=terms.scored & ready)
-    return self._push(state, x_t, base), terms.masked(terms.scored)
+    return self._push(state, x_t, base, mask_t), terms.masked(terms.scored)
 
   def predict(self, state: FlowState, temperature: float | Array = 1.0) -> tuple[FlowState, Array]:
     """Draws y_t from the base model and maps it to x_t (Eq. 5)."""
@@ -112,18 +115,23 @@ class TemporalFlow(SequenceModel):
     x_t, _ = affine.forward(y_t, shift, log_scale, len(self.event_shape))
     return self._push(state, x_t, base), x_t
 
-  def _parameters(self, state: FlowState) -> tuple[Array, Array, Array]:
+  def _parameters(
+    self, state: FlowState, mask_t: Array | None = None
+  ) -> tuple[Array, Array, Array]:
     """Shift and log-scale of the next step, and whether that step is transformed at all, [B]."""
     full = state.count >= self.flow.window
-    shift, log_scale = (p[:, 0] for p in self.flow.next_parameters(state.features))
+    mask = None if mask_t is None else mask_t[:, None]
+    shift, log_scale = (p[:, 0] for p in self.flow.next_parameters(state.features, mask))
     if self.flow.boundary == 'context':
       return shift, log_scale, full
     shift_0, log_scale_0 = self.flow.initial_parameters()
     ready = jnp.ones_like(full)
     return _where(full, shift, shift_0), _where(full, log_scale, log_scale_0), ready
 
-  def _push(self, state: FlowState, x_t: Array, base: PyTree) -> FlowState:
-    features = self.flow.encode(x_t[:, None])
+  def _push(
+    self, state: FlowState, x_t: Array, base: PyTree, mask_t: Array | None = None
+  ) -> FlowState:
+    features = self.flow.encode(x_t[:, None], None if mask_t is None else mask_t[:, None])
     features = jnp.concatenate([state.features[:, 1:], features], axis=1)
     return FlowState(features, state.count + 1, base)
 

@@ -1,5 +1,6 @@
 """Convolution blocks on frames [N, H, W, C], and the initialisations a config can choose."""
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -43,13 +44,18 @@ class Normalization(nn.Module):
   def __call__(self, x: Array, mask: Array | None = None) -> Array:
     """Normalises `x`; entries where `mask` [N] is False don't enter the batch statistics."""
     if self.kind == 'batch':
-      if mask is not None:
-        mask = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
       average = not self.is_mutable_collection('batch_stats')
       # Momentum and epsilon are those of the papers' PyTorch code.
-      return nn.BatchNorm(average, momentum=0.9, epsilon=1e-5, name='norm')(x, mask=mask)
+      momentum: float | Array = 0.9
+      if mask is not None:
+        # Where nothing counts, such as a step after all sequences have ended, nothing is learned.
+        momentum = jnp.where(mask.any(), momentum, 1.0)
+        mask = mask | ~mask.any()
+        mask = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
+      return nn.BatchNorm(average, momentum=momentum, epsilon=1e-5, name='norm')(x, mask=mask)
     if self.kind == 'group':
-      return nn.GroupNorm(num_groups=None, group_size=min(8, x.shape[-1]), name='norm')(x)
+      group_size = math.gcd(8, x.shape[-1])
+      return nn.GroupNorm(num_groups=None, group_size=group_size, name='norm')(x)
     return x
 
 

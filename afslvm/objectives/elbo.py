@@ -63,7 +63,7 @@ def bound_sums(
   dequantisation: str,
   variables: PyTree,
   batch: dict[str, Array],
-  key: Array,
+  keys: tuple[Array, Array],
   first: int = 0,
 ) -> tuple[Array, Array]:
   """Each sequence's bound and how many of its steps were scored, without training side effects.
@@ -73,13 +73,13 @@ def bound_sums(
     dequantisation: one of `preprocessing.DEQUANTISATIONS`.
     variables: the model's parameters and other collections.
     batch: as in `negative_elbo`.
-    key: for the dequantisation noise and the model's own samples.
+    keys: for the dequantisation noise, and for the model's own samples.
     first: steps before it aren't counted.
 
   Returns:
     [B] nats summed over scored steps, and [B] scored steps.
   """
-  noise_key, sample_key = jax.random.split(key)
+  noise_key, sample_key = keys
   x = preprocessing.dequantise(noise_key, batch['x'], dequantisation)
   terms = model.apply(variables, x, batch['mask'], rngs={'sample': sample_key})
   return jnp.sum(terms.elbo[:, first:], axis=1), jnp.sum(terms.scored[:, first:], axis=1)

@@ -6,6 +6,7 @@ file and the shape and dtype of every array, written last: a checkpoint without 
 checkpoint that differs from it is damaged, and neither is ever restored.
 """
 
+import functools
 import hashlib
 import json
 import logging
@@ -50,10 +51,12 @@ def _signature(tree: PyTree) -> dict[str, str]:
 
 
 def _file_hashes(directory: pathlib.Path) -> dict[str, str]:
-  paths = sorted(p for p in directory.rglob('*') if p.is_file() and p.name != MANIFEST)
-  return {
-    p.relative_to(directory).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths
-  }
+  hashes = {}
+  for path in sorted(p for p in directory.rglob('*') if p.is_file() and p.name != MANIFEST):
+    with open(path, 'rb') as file:
+      digest = hashlib.file_digest(file, 'sha256').hexdigest()
+    hashes[path.relative_to(directory).as_posix()] = digest
+  return hashes
 
 
 def _own_sha256(manifest: dict[str, Any]) -> str:
@@ -78,7 +81,10 @@ def problem(directory: pathlib.Path) -> str:
   manifest = read_manifest(directory)
   if manifest is None:
     return f'damaged: {MANIFEST} is not what was written'
-  found = _file_hashes(directory)
+  try:
+    found = _file_hashes(directory)
+  except FileNotFoundError:
+    return 'gone'  # a training process has just pruned it
   for name, sha256 in manifest['files'].items():
     if name not in found:
       return f'damaged: {name} is missing'
@@ -100,25 +106,28 @@ def find_good(directory: pathlib.Path, which: str = 'latest') -> int | None:
   Raises:
     CheckpointError: there are checkpoints, and each is damaged.
   """
-  problems = {step: problem(directory / str(step)) for step in all_steps(directory)}
-  good = [step for step, what in problems.items() if not what]
-  damaged = [f'{step} ({what})' for step, what in problems.items() if what.startswith('damaged')]
-  if not good and damaged:
+  candidates = all_steps(directory)
+  if which == 'best':
+    candidates.sort(key=lambda step: (_validation(directory / str(step)), -step))
+  damaged = []
+  for step in candidates:
+    what = problem(directory / str(step))
+    if not what:
+      return step
+    if what.startswith('damaged'):
+      damaged.append(f'{step} ({what})')
+  if damaged:
     raise CheckpointError(
       f'no checkpoint in {directory} verifies: {"; ".join(damaged)}; '
       'restore the folder from a copy, or remove it to train from the start'
     )
-  if which == 'best':
-    scores = {step: _validation(directory / str(step)) for step in good}
-    scored = {step: score for step, score in scores.items() if score is not None}
-    if scored:
-      return min(scored, key=lambda step: (scored[step], step))
-  return good[0] if good else None
+  return None
 
 
-def _validation(directory: pathlib.Path) -> float | None:
-  manifest = read_manifest(directory)
-  return manifest.get(METRIC) if manifest else None
+def _validation(directory: pathlib.Path) -> float:
+  """The validation score of a checkpoint; infinity where it has none."""
+  score = (read_manifest(directory) or {}).get(METRIC)
+  return math.inf if score is None else score
 
 
 def _check_signature(directory: pathlib.Path, target: PyTree):
@@ -140,15 +149,21 @@ def _check_signature(directory: pathlib.Path, target: PyTree):
 class Checkpoints:
   """Saves and restores `TrainState` with the data iterator's state, one folder per step.
 
-  Opening sets aside, next to the folder, whatever doesn't verify, with a line in the log.
+  Opening sets aside, next to the folder, whatever is newer than the newest checkpoint that
+  verifies, with a line in the log.
+
+  Attributes:
+    newest: the newest step that verifies, or None.
   """
 
   def __init__(self, directory: pathlib.Path, keep: int = 2):
-    self.directory = directory
+    self.directory, self._keep = directory, keep
     self._pending: tuple[int, dict[str, Any]] | None = None
     self.newest = find_good(directory)
     self._set_aside()
-    keep_newest = policies.LatestN(keep)
+
+  @functools.cached_property
+  def _manager(self) -> ocp.CheckpointManager:
     keep_best = policies.BestN(
       n=1,
       get_metric_fn=lambda metrics: metrics[METRIC],
@@ -157,9 +172,9 @@ class Checkpoints:
     )
     options = ocp.CheckpointManagerOptions(
       cleanup_tmp_directories=True,
-      preservation_policy=policies.AnyPreservationPolicy([keep_newest, keep_best]),
+      preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(self._keep), keep_best]),
     )
-    self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+    return ocp.CheckpointManager(self.directory.absolute(), options=options)
 
   def _set_aside(self):
     if not self.directory.is_dir():
@@ -167,9 +182,9 @@ class Checkpoints:
     for path in self.directory.glob('*.orbax-checkpoint-tmp*'):
       log.warning('discarded unfinished checkpoint %s', path.name.split('.')[0])
     for step in all_steps(self.directory):
+      if self.newest is not None and step <= self.newest:
+        return
       what = problem(self.directory / str(step))
-      if not what:
-        continue
       aside = self.directory.with_name('checkpoints_set_aside') / str(step)
       shutil.rmtree(aside, ignore_errors=True)
       aside.parent.mkdir(exist_ok=True)
@@ -194,8 +209,6 @@ class Checkpoints:
       'step': step,
       METRIC: validation,
       'parameters_sha256': tree_sha256(state.params),
-      'state_sha256': tree_sha256(state),
-      'data': data_state,
       'arrays': _signature(state),
     }
     items = ocp.args.Composite(
@@ -222,7 +235,8 @@ class Checkpoints:
   def close(self):
     """Waits for what is being written."""
     self.seal(wait=True)
-    self._manager.close()
+    if '_manager' in self.__dict__:
+      self._manager.close()
 
   def _guard(self, action):
     try:
@@ -248,7 +262,9 @@ def restore_step(
   """
   path = directory / str(step)
   _check_signature(path, target)
-  manager = manager or ocp.CheckpointManager(directory.absolute())
+  manager = manager or ocp.CheckpointManager(
+    directory.absolute(), options=ocp.CheckpointManagerOptions(read_only=True)
+  )
   items = ocp.args.Composite(state=ocp.args.StandardRestore(target), data=ocp.args.JsonRestore())
   try:
     restored = manager.restore(step, args=items)

@@ -4,8 +4,11 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from afslvm.models.base import SequenceModel
 from afslvm.training.settings import OptimizerSettings, TrainSettings
+from afslvm.types import PyTree
 
 Batch = dict[str, Any]
 
@@ -26,6 +29,7 @@ class Experiment:
     validation_batches: makes a finite iterator over this process's part of fixed crops.
     fingerprint: of the data.
     config: the whole config as plain values, for the record.
+    picture: variables -> a picture [H, W, 3] in [0, 1] for TensorBoard, if there is one to show.
   """
 
   model: SequenceModel
@@ -38,3 +42,4 @@ class Experiment:
   validation_batches: Callable[[], Iterator[Batch]]
   fingerprint: str
   config: dict[str, Any]
+  picture: Callable[[PyTree], np.ndarray] | None = None

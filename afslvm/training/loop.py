@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from afslvm import files
-from afslvm.errors import NumericsError
+from afslvm.errors import DataError, NumericsError
 from afslvm.objectives import elbo
 from afslvm.training import checkpoint, distributed, receipt
 from afslvm.training.experiment import Batch, Experiment
@@ -46,20 +46,22 @@ def train(workdir: Workdir, experiment: Experiment) -> int:
     CheckpointError: no checkpoint verifies, or one can't be written.
   """
   settings = experiment.train
-  newest = checkpoint.find_good(workdir.checkpoints)
-  workdir.store_config(experiment.config)
-  if newest is not None and newest >= settings.num_steps:
-    log.info('already trained: %s holds step %d of %d', workdir.path, newest, settings.num_steps)
-    return 0
-
   mesh = distributed.make_mesh()
   distributed.check_batch_size(settings.batch_size, mesh)
-  batches = experiment.training_batches()
   checkpoints = checkpoint.Checkpoints(workdir.checkpoints, settings.keep_checkpoints)
+  workdir.check_config(experiment.config, trained=checkpoints.newest is not None)
+  workdir.truncate_records(checkpoints.newest or 0)
+  if checkpoints.newest is not None and checkpoints.newest >= settings.num_steps:
+    log.info(
+      'already trained: %s holds step %d of %d',
+      workdir.path, checkpoints.newest, settings.num_steps,
+    )  # fmt: skip
+    return 0
+
+  workdir.store_config(experiment.config)
+  batches = experiment.training_batches()
   state = _initial_or_restored(experiment, checkpoints, batches, mesh)
   start = int(state.step)
-  workdir.truncate_records(start)
-
   train_step = _compiled_step(experiment, mesh)
   validate = make_validation(experiment, mesh)
   summaries = Summaries(workdir.path / 'tensorboard', experiment, start)
@@ -70,39 +72,45 @@ def train(workdir: Workdir, experiment: Experiment) -> int:
     start, settings.num_steps, mesh.size, jax.devices()[0].platform,
   )  # fmt: skip
 
-  validated, shown = float('nan'), ''
+  validated, shown, step = float('nan'), '', start
   with StopRequest() as stop:
-    for step in range(start + 1, settings.num_steps + 1):
-      batch = next(batches)
-      state, metrics = train_step(state, distributed.to_devices(batch, mesh))
-      watch.after(step, batch, metrics)
-      checkpoints.seal()
+    try:
+      for step in range(start + 1, settings.num_steps + 1):
+        batch = next(batches)
+        state, metrics = train_step(state, distributed.to_devices(batch, mesh))
+        watch.after(step, batch, metrics)
+        checkpoints.seal()
 
-      last, stopping = step == settings.num_steps, stop.signal is not None
-      if _due(step, settings.log_every) or last:
-        values = {key: float(value) for key, value in jax.device_get(metrics).items()}
-        workdir.append('metrics.jsonl', {'step': step, **values})
-        workdir.append('timing.jsonl', _timing(step, progress, settings.batch_size, experiment))
-        summaries.scalars(step, values)
-        shown = f'{values["nats_per_dim"]:.3f} nats/dim'
-      progress.advance(step, shown)
-      validation = None
-      if _due(step, settings.eval_every) or last:
-        validation = validated = validate(state.evaluated)
-        workdir.append('metrics.jsonl', {'step': step, 'validation_nats_per_dim': validation})
-        summaries.validation(step, validation, state.evaluated)
-        log.info('step %d  validation %.3f nats/dim', step, validation)
-      if validation is not None or stopping or _due(step, settings.checkpoint_every):
-        watch.flush()
-        checkpoints.save(state, batches.get_state(), validation)
-      if stopping:
-        break
+        last, stopping = step == settings.num_steps, stop.signal is not None
+        if _due(step, settings.log_every) or last:
+          values = {key: float(value) for key, value in jax.device_get(metrics).items()}
+          workdir.append('metrics.jsonl', {'step': step, **values})
+          workdir.append('timing.jsonl', _timing(step, progress, settings.batch_size, experiment))
+          summaries.scalars(step, values)
+          shown = f'{values["nats_per_dim"]:.3f} nats/dim'
+        progress.advance(step, shown)
+        validation = None
+        if _due(step, settings.eval_every) or last:
+          validation = validated = validate(state.evaluated)
+          workdir.append('metrics.jsonl', {'step': step, 'validation_nats_per_dim': validation})
+          summaries.validation(step, validation, state.evaluated)
+          log.info('step %d  validation %.3f nats/dim', step, validation)
+        if validation is not None or stopping or _due(step, settings.checkpoint_every):
+          watch.flush()
+          checkpoints.save(state, _data_state(batches, experiment), validation)
+        if stopping:
+          break
+      # Before the last checkpoint is sealed: a run that counts as trained has a receipt.
+      _write_receipt(workdir, experiment, progress, state, validated)
+    except NumericsError:
+      # Nothing has changed since the last finite step, which this keeps for a replay.
+      checkpoints.save(state, _data_state(batches, experiment))
+      raise
+    finally:
+      # Whatever ends the loop, a checkpoint that was begun is finished and sealed.
+      checkpoints.close()
+      summaries.close()
 
-  watch.flush()
-  checkpoints.close()
-  summaries.close()
-  step = int(state.step)
-  _write_receipt(workdir, experiment, progress, state, validated)
   if stop.signal and step < settings.num_steps:
     log.warning('saved step %d; run the same command again to continue', step)
     return stop.signal
@@ -110,6 +118,10 @@ def train(workdir: Workdir, experiment: Experiment) -> int:
     'trained %d steps in %s', step - start, format_duration(time.monotonic() - progress.began)
   )
   return 0
+
+
+def _data_state(batches: Any, experiment: Experiment) -> dict[str, Any]:
+  return {'iterator': batches.get_state(), 'fingerprint': experiment.fingerprint}
 
 
 def _due(step: int, every: int) -> bool:
@@ -129,7 +141,12 @@ def _initial_or_restored(
       distributed.replicated(mesh),
     )
     state, data_state = checkpoints.restore(target)
-    batches.set_state(data_state)
+    if data_state['fingerprint'] != experiment.fingerprint:
+      raise DataError(
+        f'the data have fingerprint {experiment.fingerprint}, this run was trained on '
+        f'{data_state["fingerprint"]}; prepare the same data again, or use another --workdir'
+      )
+    batches.set_state(data_state['iterator'])
     log.info('resuming from step %d (verified)', int(state.step))
     return state
   first = distributed.to_devices(next(experiment.training_batches()), mesh)
@@ -170,11 +187,17 @@ class _NonFiniteWatch:
   def __init__(self, workdir: Workdir, limit: int):
     self.workdir, self.limit = workdir, limit
     self._previous: tuple[int, Batch, Any] | None = None
+    self._in_row = 0
 
   def after(self, step: int, batch: Batch, metrics: dict[str, Any]):
-    """Call after dispatching a step; judges the one before."""
+    """Call after dispatching a step; judges the one before, and in a bad streak this one too.
+
+    So the state that is at hand when the limit is reached is the one the last batch was tried on.
+    """
     self.flush()
     self._previous = (step, batch, metrics['skipped_in_row'])
+    if self._in_row or self.limit == 1:
+      self.flush()
 
   def flush(self):
     """Judges the last step, waiting for it."""
@@ -182,7 +205,7 @@ class _NonFiniteWatch:
       return
     step, batch, in_row = self._previous
     self._previous = None
-    in_row = int(in_row)
+    self._in_row = in_row = int(in_row)
     if not in_row:
       return
     bad = int(np.sum(~np.isfinite(np.asarray(batch['x'], np.float32))))
@@ -197,7 +220,8 @@ class _NonFiniteWatch:
       np.savez(path, step=step, **batch)
       raise NumericsError(
         f'{in_row} steps in a row up to step {step} were not finite; their last batch is in '
-        f'{path}; try a lower optimizer.learning_rate or look for bad values in the data'
+        f'{path}; look for bad values in it, or train with a lower optimizer.learning_rate in '
+        'another --workdir'
       )
 
 

@@ -43,10 +43,10 @@ def make_train_step(
     gradient = jax.value_and_grad(loss, has_aux=True)
     (_, (metrics, model_state)), grads = gradient(state.params, state.model_state, batch, key)
     metrics['grad_norm'] = optax.global_norm(grads)
-    finite = _all_finite((metrics['loss'], grads, model_state))
-
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    # The moments too: the square of a huge but finite gradient isn't finite.
+    finite = _all_finite((metrics['loss'], grads, model_state, params, opt_state))
     ema = state.ema
     if ema_decay:
       ema = _moving_average(ema, (params, model_state), ema_decay, state.step)

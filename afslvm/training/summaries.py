@@ -4,11 +4,7 @@ import logging
 import pathlib
 from typing import Any
 
-import jax
-import numpy as np
-
 from afslvm.training.experiment import Experiment
-from afslvm.transforms import preprocessing
 from afslvm.types import PyTree
 
 log = logging.getLogger(__name__)
@@ -18,7 +14,7 @@ class Summaries:
   """Scalars at each log line; at each validation, one sequence through every flow as a picture."""
 
   def __init__(self, directory: pathlib.Path, experiment: Experiment, start: int):
-    self._experiment = experiment
+    self._picture = experiment.picture
     try:
       from tensorboardX import SummaryWriter
 
@@ -38,19 +34,8 @@ class Summaries:
     if self._writer is None:
       return
     self._writer.add_scalar('validation/nats_per_dim', nats_per_dim, step)
-    if len(self._experiment.model.event_shape) == 3:
-      self._writer.add_image('validation/flows', self._frames(variables), step, dataformats='HWC')
-
-  def _frames(self, variables: PyTree) -> np.ndarray:
-    from afslvm.evaluation import visuals
-    from afslvm.visualization import frames
-
-    experiment = self._experiment
-    first = next(iter(experiment.validation_batches()))['x'][:1]
-    key = jax.random.key(0)
-    x = preprocessing.dequantise(key, first, experiment.dequantisation)
-    rows = visuals.visual_rows(experiment.model, variables, x, key)
-    return frames.stack_rows(rows, index=0)
+    if self._picture is not None:
+      self._writer.add_image('validation/flows', self._picture(variables), step, dataformats='HWC')
 
   def close(self):
     """Flushes the files."""

@@ -23,7 +23,7 @@ def make_validation(experiment: Experiment, mesh: Mesh) -> Callable[[PyTree], fl
 
   @jax.jit
   def score(variables, batch, key):
-    total, steps = elbo.bound_sums(model, kind, variables, batch, key)
+    total, steps = elbo.bound_sums(model, kind, variables, batch, jax.random.split(key))
     return total.sum(), steps.sum()
 
   def validate(variables: PyTree) -> float:

@@ -24,12 +24,10 @@ from afslvm.errors import ConfigError
 CHANGEABLE = frozenset(
   f'train.{key}'
   for key in (
-    'num_steps',
     'log_every',
     'eval_every',
     'checkpoint_every',
     'keep_checkpoints',
-    'validation_batches',
     'max_skipped',
   )
 ) | {'data.data_dir', 'data.source'}
@@ -55,7 +53,9 @@ class Workdir:
   """
 
   def __init__(self, path: str | os.PathLike):
-    self.path = pathlib.Path(path)
+    if not os.fspath(path):
+      raise ConfigError('--workdir is empty; name a folder')
+    self.path = pathlib.Path(path).expanduser()
     self.checkpoints = self.path / 'checkpoints'
 
   def __enter__(self) -> 'Workdir':
@@ -79,27 +79,39 @@ class Workdir:
   def __exit__(self, *exception):
     self._lock.close()
 
-  def store_config(self, config: dict[str, Any]):
-    """Writes config.json, or checks that the one there describes the same run."""
+  def check_config(self, config: dict[str, Any], trained: bool):
+    """Checks that config.json, if there is one, describes the same run.
+
+    Args:
+      config: of this command.
+      trained: whether there is a checkpoint; without one, any config may replace the old.
+
+    Raises:
+      ConfigError: it is damaged, or a value that decides what was computed differs.
+    """
     path = self.path / 'config.json'
-    if path.exists():
-      stored = json.loads(path.read_text())
-      if stored == config:
-        return
-      old, new = flatten(stored), flatten(config)
-      changed = sorted(
-        key
-        for key in old.keys() | new.keys()
-        if old.get(key) != new.get(key) and key not in CHANGEABLE
+    if not trained or not path.exists():
+      return
+    try:
+      old, new = flatten(json.loads(path.read_text())), flatten(config)
+    except ValueError:
+      raise ConfigError(f'{path} is damaged; restore it, or use another --workdir') from None
+    # A constant learning rate knows no end, so more steps continue the same run.
+    endless = old.get('optimizer.schedule') == new.get('optimizer.schedule') == 'constant'
+    may_change = CHANGEABLE | {'train.num_steps'} if endless else CHANGEABLE
+    keys = sorted((old.keys() | new.keys()) - may_change)
+    changed = [key for key in keys if old.get(key) != new.get(key)]
+    if changed:
+      key = changed[0]
+      raise ConfigError(
+        f'--workdir={self.path} was trained with {key}={old.get(key)!r}, not {new.get(key)!r}'
+        f'{f" ({len(changed)} keys differ)" if len(changed) > 1 else ""}; '
+        'use another --workdir or the old value'
       )
-      if changed:
-        key = changed[0]
-        raise ConfigError(
-          f'--workdir={self.path} was trained with {key}={old.get(key)!r}, not {new.get(key)!r}'
-          f'{f" ({len(changed)} keys differ)" if len(changed) > 1 else ""}; '
-          'use another --workdir or the old value'
-        )
-    files.write_json(path, config)
+
+  def store_config(self, config: dict[str, Any]):
+    """Writes config.json."""
+    files.write_json(self.path / 'config.json', config)
 
   def truncate_records(self, step: int):
     """Drops records after `step`, so that resuming writes each of them once."""
@@ -107,6 +119,8 @@ class Workdir:
       path = self.path / name
       if path.exists():
         kept = [line for line in _complete_lines(path) if json.loads(line)['step'] <= step]
+        if ''.join(kept) == path.read_text():
+          continue
         temporary = path.with_name(name + '.tmp')
         temporary.write_text(''.join(kept))
         temporary.replace(path)

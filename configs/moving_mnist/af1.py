@@ -1,5 +1,6 @@
 """1-AF on Moving MNIST, 64 x 64, at the paper's size: 335,042 parameters.
 
+python launch/prepare_data.py --dataset=moving_mnist --source=mnist_test_seq.npy
 python launch/train.py --config=configs/moving_mnist/af1.py --workdir=runs/moving_mnist_af1
 
 `configs/moving_mnist/af1.py:learned` gives a density of all frames and the 343,234 parameters of
@@ -13,6 +14,6 @@ def get_config(boundary: str = 'context'):
   return paper_flows.get_config(
     num_flows=1,
     boundary=boundary,
-    data={'name': 'moving_mnist', 'frame_size': 64},
+    data={'name': 'moving_mnist', 'published': True},
     train={'num_steps': 100_000, 'batch_size': 16},
   )

@@ -5,12 +5,12 @@ python launch/prepare_data.py --dataset=$DATA --options=frame_size=32 --source=m
 python launch/train.py --config=configs/stochastic_moving_mnist/af2.py --workdir=runs/smm_af2
 """
 
-from configs import small_flows
+from configs import common, small_flows
 
 
 def get_config():
   return small_flows.get_config(
     num_flows=2,
-    data={'name': 'stochastic_moving_mnist', 'frame_size': 32},
+    data={**common.STOCHASTIC_MOVING_MNIST, 'frame_size': 32},
     train={'num_steps': 2000},
   )

@@ -11,14 +11,15 @@ def initialized(conditioner, seed=0):
 
   def both(module, x):
     features = module.encode(x)
-    return module.decode(jnp.stack([features] * module.window, axis=1))
+    return module.decode(jnp.concatenate([features] * module.window, axis=-1))
 
   x = jnp.ones((2, *conditioner.event_shape))
   return jax.jit(lambda key: conditioner.init(key, x, method=both))(jax.random.key(seed))
 
 
 def decode_random(conditioner, variables, frames=3):
-  shape = (frames, conditioner.window, *conditioner.feature_shape)
+  *size, channels = conditioner.feature_shape
+  shape = (frames, *size, conditioner.window * channels)
   features = jax.random.normal(jax.random.key(5), shape)
   return jax.jit(lambda f: conditioner.apply(variables, f, method='decode'))(features)
 
@@ -91,9 +92,9 @@ def test_a_linear_dense_conditioner_is_linear():
   conditioner = constructors.dense(depth=0, constant_scale=True, head_initialization='lecun')
   variables = initialized(conditioner)
   kernel = variables['params']['shift_head']['kernel']
-  windows = jax.random.normal(jax.random.key(1), (4, 2, 3))
+  windows = jax.random.normal(jax.random.key(1), (4, 2 * 3))
   shift, log_scale = conditioner.apply(variables, windows, method='decode')
-  expected = windows[:, 0] @ kernel[:3] + windows[:, 1] @ kernel[3:]  # oldest slot first
+  expected = windows @ kernel
   np.testing.assert_allclose(shift, expected, rtol=1e-5, atol=1e-6)
   np.testing.assert_array_equal(log_scale, np.zeros((4, 3)))
 
