@@ -23,10 +23,7 @@ INTERNAL = {
   'objectives': (*PURE, BASE),
   'data': BASICS,
   'evaluation': (*BASICS, *PURE, BASE, 'afslvm.objectives', 'afslvm.data'),
-  'training': (
-    *(*BASICS, *PURE, BASE, 'afslvm.objectives', 'afslvm.data'),
-    *('afslvm.evaluation', 'afslvm.visualization'),
-  ),
+  'training': (*BASICS, *PURE, BASE, 'afslvm.objectives', 'afslvm.data'),
   'visualization': (
     *(*BASICS, *PURE, BASE, 'afslvm.objectives', 'afslvm.data'),
     *('afslvm.evaluation', 'afslvm.training'),

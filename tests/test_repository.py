@@ -19,6 +19,7 @@ SCRIPTS = ['.ci/run', 'launch/quickstart.sh', 'launch/setup_env.sh', 'launch/tes
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
+MAX_ARGUMENTS = 7
 MAX_TRAIN_LINES = 100  # one straight loop reads better than its pieces
 
 
@@ -82,6 +83,18 @@ def test_functions_are_short():
         if code_lines(node) > limit:
           too_long[f'{file.relative_to(ROOT)}:{node.name}'] = code_lines(node)
   assert not too_long
+
+
+def test_functions_take_few_arguments():
+  too_many = {}
+  for file in python_files():
+    for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
+      if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        count = len([a for a in arguments if a.arg not in ('self', 'cls')])
+        if count > MAX_ARGUMENTS:
+          too_many[f'{file.relative_to(ROOT)}:{node.name}'] = count
+  assert not too_many
 
 
 def test_no_path_of_one_machine():
