@@ -85,5 +85,6 @@ for model in af1 af2; do
 done
 # One flow is scored from frame 3 on, two from frame 6: here the first on the frames of the second.
 evaluate af1 af_paper --num_context=6
+evaluate af1 discrete --num_context=6
 run_stage 'report' launch/report.py "$outdir/af1" "$outdir/af2" --output="$outdir/report/index.html"
 printf 'quickstart: %s (%d s in all)\n' "$outdir/report/index.html" "$SECONDS"

@@ -45,6 +45,7 @@ def smoke_size(command):
   return command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('block', BLOCKS, ids=[block.split('\n')[0][:40] for block in BLOCKS])
 def test_fenced_commands_run(block, environment, mnist, tmp_path):
   small = block.replace('mnist.npz', str(mnist)).replace('in 0 1 2', 'in 0')

@@ -17,6 +17,7 @@ from afslvm import runs
 from afslvm.training import checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow
 OPTIONS = (
   '--config=configs/smoke.py',
   '--config.train.num_steps=40',

@@ -184,6 +184,7 @@ print(jax.device_count())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', ['af1', 'af2'])
 def test_eight_devices_compute_what_one_does(model, environment, tmp_path):
   """BatchNorm included: its statistics are those of the global batch."""
