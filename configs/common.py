@@ -18,6 +18,14 @@ CONV = {
   'head_initialization': 'zeros',
   'compute_dtype': 'float32',
 }
+DENSE = {
+  'name': 'dense',
+  'window': 3,
+  'features': 64,
+  'depth': 2,
+  'constant_scale': False,
+  'head_initialization': 'zeros',
+}
 FLOW = {
   'boundary': 'context',
   'shift_activation': 'linear',
@@ -93,9 +101,10 @@ def standard_normal() -> dict:
 
 
 def temporal_flows(base: dict, conditioner: dict, flows: list[dict]) -> dict:
-  """Temporal flows around `base`, nearest the data first, with one kind of `CONV` conditioner."""
+  """Temporal flows around `base`, nearest the data first, with one `CONV` or `DENSE` network."""
+  defaults = DENSE if conditioner.get('name') == 'dense' else CONV
   for flow in reversed(flows):
-    own = {**FLOW, **flow, 'conditioner': {**CONV, **conditioner}}
+    own = {**FLOW, **flow, 'conditioner': {**defaults, **conditioner}}
     base = {'name': 'temporal_flow', **own, 'base': base}
   return base
 

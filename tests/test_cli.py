@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from afslvm import build, cli
 from afslvm.errors import ConfigError
-from afslvm.flows.conditioners import ConvConditioner
+from afslvm.flows.conditioners import ConvConditioner, DenseConditioner
 from afslvm.flows.temporal import AutoregressiveAffine
 from afslvm.training.settings import OptimizerSettings, TrainSettings
 
@@ -118,6 +118,7 @@ def test_configs_list_every_option_with_its_default():
   assert defaults(TrainSettings) == common.TRAIN
   assert defaults(AutoregressiveAffine, 'conditioner') == common.FLOW
   assert {'name': 'conv', **defaults(ConvConditioner, 'event_shape')} == common.CONV
+  assert {'name': 'dense', **defaults(DenseConditioner, 'event_shape')} == common.DENSE
   for table in (common.MOVING_DIGITS, common.STOCHASTIC_MOVING_MNIST):
     assert {'name': table['name'], **options(table['name'])} == table
 
