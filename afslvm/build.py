@@ -7,6 +7,8 @@ that names the nearest valid one.
 
 import dataclasses
 import importlib
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -14,15 +16,27 @@ from ml_collections import ConfigDict
 from afslvm import schema
 from afslvm.errors import ConfigError, nearest
 from afslvm.flows import conditioners, temporal
+from afslvm.inference.direct import Direct
+from afslvm.likelihoods.gaussian import Gaussian
 from afslvm.models.base import SequenceModel
+from afslvm.models.priors import FlowPrior, LatentPrior, LSTMPrior
+from afslvm.models.slvm import SLVM
 from afslvm.models.standard_normal import StandardNormal
 from afslvm.models.temporal_flow import TemporalFlow
+from afslvm.networks import dcgan
+from afslvm.networks.mlp import MLP
+from afslvm.objectives.objective import ObjectiveSettings
 from afslvm.training.settings import OptimizerSettings, TrainSettings
 from afslvm.types import EventShape
 
-SECTIONS = ('seed', 'data', 'model', 'optimizer', 'train')
+SECTIONS = ('seed', 'data', 'model', 'objective', 'optimizer', 'train')
 DATA_KEYS = ('name', 'data_dir', 'source', 'length', 'dequantisation')
-MODELS = {'standard_normal': StandardNormal, 'temporal_flow': TemporalFlow}
+MODELS = {'standard_normal': StandardNormal, 'temporal_flow': TemporalFlow, 'slvm': SLVM}
+PRIORS = {'lstm': LSTMPrior, 'temporal_flow': FlowPrior}
+INFERENCES = {'direct': Direct}
+LIKELIHOODS = {'gaussian': Gaussian}
+ENCODERS = {'dcgan': dcgan.DcganEncoder, 'mlp': MLP}
+DECODERS = {'dcgan': dcgan.DcganDecoder, 'mlp': MLP}
 CONDITIONERS = {
   'conv': conditioners.ConvConditioner,
   'dense': conditioners.DenseConditioner,
@@ -33,6 +47,9 @@ DATASETS = {
   'moving_mnist': 'afslvm.data.moving_mnist:MovingMnist',
   'stochastic_moving_mnist': 'afslvm.data.moving_mnist:StochasticMovingMnist',
   'particle': 'afslvm.data.particle:Particle',
+  'kth': 'afslvm.data.kth:Kth',
+  'bair': 'afslvm.data.bair:Bair',
+  'video_folder': 'afslvm.data.video_folder:VideoFolder',
 }
 
 
@@ -51,16 +68,27 @@ def model(spec: dict[str, Any], event_shape: EventShape, place: str = 'model') -
   cls = schema.lookup(MODELS, spec.pop('name', None), f'{place}.name')
   if cls is TemporalFlow:
     return _temporal_flow(spec, event_shape, place)
+  if cls is SLVM:
+    return _slvm(spec, event_shape, place)
   return schema.construct(cls, spec, place, event_shape=event_shape)
 
 
 def _temporal_flow(spec: dict[str, Any], event_shape: EventShape, place: str) -> TemporalFlow:
   """`base` and `conditioner` are sections; every other key belongs to the transform."""
-  for section in ('base', 'conditioner'):
-    if section not in spec:
-      raise ConfigError(f'{place}.{section} is missing')
-  base = model(dict(spec.pop('base')), event_shape, f'{place}.base')
-  network = dict(spec.pop('conditioner'))
+  base = model(_pop_section(spec, 'base', place), event_shape, f'{place}.base')
+  return TemporalFlow(event_shape=event_shape, base=base, flow=_flow(spec, event_shape, place))
+
+
+def _pop_section(spec: dict[str, Any], name: str, place: str) -> dict[str, Any]:
+  if not isinstance(spec.get(name), dict):
+    raise ConfigError(f'{place}.{name} is missing')
+  return dict(spec.pop(name))
+
+
+def _flow(
+  spec: dict[str, Any], event_shape: EventShape, place: str
+) -> temporal.AutoregressiveAffine:
+  network = _pop_section(spec, 'conditioner', place)
   where = f'{place}.conditioner'
   network_cls = schema.lookup(CONDITIONERS, network.pop('name', None), f'{where}.name')
   expected = 3 if network_cls is conditioners.ConvConditioner else 1
@@ -73,8 +101,73 @@ def _temporal_flow(spec: dict[str, Any], event_shape: EventShape, place: str) ->
   patch = getattr(conditioner, 'patch', 1)
   if any(size % patch for size in event_shape[:2]) and patch > 1:
     raise ConfigError(f'{where}.patch={patch} does not divide frames of {event_shape[:2]}')
-  flow = schema.construct(temporal.AutoregressiveAffine, spec, place, conditioner=conditioner)
-  return TemporalFlow(event_shape=event_shape, base=base, flow=flow)
+  return schema.construct(temporal.AutoregressiveAffine, spec, place, conditioner=conditioner)
+
+
+def _slvm(spec: dict[str, Any], event_shape: EventShape, place: str) -> SLVM:
+  """Sections for encoder, decoder, prior, inference and likelihood."""
+  parts = {
+    name: _pop_section(spec, name, place)
+    for name in ('encoder', 'decoder', 'prior', 'inference', 'likelihood')
+  }
+  schema.check_keys(spec, ('latent_size',), place)
+  size = spec.get('latent_size')
+  if type(size) is not int or size < 1:
+    raise ConfigError(f'{place}.latent_size={size!r} must be an integer, 1 or more')
+  encoder = _network(ENCODERS, parts['encoder'], event_shape, f'{place}.encoder')
+  given = {'latent_size': size, 'encoder': encoder}
+  return SLVM(
+    event_shape=event_shape,
+    latent_size=size,
+    likelihood=_named(
+      LIKELIHOODS, parts['likelihood'], place, 'likelihood', event_shape=event_shape
+    ),
+    inference=_named(INFERENCES, parts['inference'], place, 'inference', **given),
+    dynamics=_latent_prior(parts['prior'], size, f'{place}.prior'),
+    decoder=_network(DECODERS, parts['decoder'], event_shape, f'{place}.decoder'),
+  )
+
+
+def _named(table: Mapping[str, type], spec: dict[str, Any], place: str, key: str, **given: Any) -> Any:
+  """The class that a section names, with its other keys as arguments."""
+  cls = schema.lookup(table, spec.pop('name', None), f'{place}.{key}.name')
+  return schema.construct(cls, spec, f'{place}.{key}', **given)
+
+
+def _latent_prior(spec: dict[str, Any], latent_size: int, place: str) -> LatentPrior:
+  """A prior of z; `temporal_flow` wraps another, in the words of the flows on x."""
+  cls = schema.lookup(PRIORS, spec.pop('name', None), f'{place}.name')
+  if cls is not FlowPrior:
+    return schema.construct(cls, spec, place, latent_size=latent_size)
+  base = _latent_prior(_pop_section(spec, 'base', place), latent_size, f'{place}.base')
+  flow = _flow(spec, (latent_size,), place)
+  if flow.boundary != 'learned':
+    raise ConfigError(
+      f"{place}.boundary={flow.boundary!r}: no latent variable is given; use 'learned'"
+    )
+  return FlowPrior(latent_size=latent_size, base=base, flow=flow)
+
+
+def _network(
+  table: Mapping[str, type], spec: dict[str, Any], event_shape: EventShape, place: str
+) -> Any:
+  """An encoder of observations or a decoder; DCGAN's must fit the frames."""
+  cls = schema.lookup(table, spec.pop('name', None), f'{place}.name')
+  if cls is MLP:
+    return schema.construct(cls, spec, place)
+  if len(event_shape) != 3:
+    raise ConfigError(
+      f'{place}.name: dcgan takes frames, the data have shape {event_shape}; use mlp'
+    )
+  given = {'frame_size': event_shape[:2]} if cls is dcgan.DcganDecoder else {}
+  network = schema.construct(cls, spec, place, **given)
+  halvings = len(network.widths)
+  if any(side % 2**halvings for side in event_shape[:2]):
+    raise ConfigError(
+      f'{place}.widths={network.widths} halve frames {halvings} times, which '
+      f'{event_shape[0]}x{event_shape[1]} does not allow; give fewer widths'
+    )
+  return network
 
 
 # ---- data ----------------------------------------------------------------------------------------
@@ -119,6 +212,7 @@ class Parts:
   data: dict[str, Any]
   dataset: Any
   model: SequenceModel
+  objective: ObjectiveSettings
   optimizer: OptimizerSettings
   train: TrainSettings
   config: dict[str, Any]
@@ -130,7 +224,7 @@ def parts(config: ConfigDict) -> Parts:
   Raises:
     ConfigError: anything in the config that can't be used.
   """
-  plain = config.to_dict()
+  plain = json.loads(json.dumps(config.to_dict()))  # as config.json will have it
   schema.check_keys(plain, SECTIONS, 'config')
   for section in SECTIONS:
     if section not in plain:
@@ -140,10 +234,12 @@ def parts(config: ConfigDict) -> Parts:
     raise ConfigError(f'config.seed={seed!r} must be an integer in 0..{2**31 - 1}')
   train = schema.construct(TrainSettings, plain['train'], 'train')
   optimizer = schema.construct(OptimizerSettings, plain['optimizer'], 'optimizer')
+  objective = schema.construct(ObjectiveSettings, plain['objective'], 'objective')
+  objective.check()
   builder = dataset(data)
   sequence_model = model(plain['model'], builder.event_shape)
   check_data(data, builder, sequence_model)
-  return Parts(seed, data, builder, sequence_model, optimizer, train, plain)
+  return Parts(seed, data, builder, sequence_model, objective, optimizer, train, plain)
 
 
 def experiment(config_parts: Parts):
@@ -167,6 +263,7 @@ def experiment(config_parts: Parts):
   source = {split: prepare.open_split(builder, split) for split in ('train', 'validation')}
   return Experiment(
     model=config_parts.model,
+    objective=config_parts.objective,
     dequantisation=data['dequantisation'],
     length=data['length'],
     seed=config_parts.seed,

@@ -58,13 +58,28 @@ def _checked(value: Any, key: str, field: dataclasses.Field, cls: type, place: s
     raise ConfigError(f'{place}={value!r} must be of type {kind.__name__}')
   if kind is float and not math.isfinite(value):
     raise ConfigError(f'{place}={value!r} must be finite')
+  if isinstance(field.default, tuple):
+    return _checked_tuple(value, getattr(cls, 'limits', {}).get(key, (None, None)), place)
   choices = getattr(cls, 'choices', {}).get(key)
   if choices and value not in choices:
     hint = nearest(str(value), choices) or f'; it is one of {", ".join(choices)}'
     raise ConfigError(f'{place}={value!r} is unknown{hint}')
-  low, high = getattr(cls, 'limits', {}).get(key, (None, None))
+  _check_limits(value, getattr(cls, 'limits', {}).get(key, (None, None)), place)
+  return value
+
+
+def _checked_tuple(value: Any, limits: tuple[Any, Any], place: str) -> tuple[int, ...]:
+  """Integers; JSON gives a tuple back as a list."""
+  if not isinstance(value, tuple | list) or not value or any(type(v) is not int for v in value):
+    raise ConfigError(f'{place}={value!r} must be integers in parentheses, such as (16, 32)')
+  for element in value:
+    _check_limits(element, limits, place)
+  return tuple(value)
+
+
+def _check_limits(value: Any, limits: tuple[Any, Any], place: str):
+  low, high = limits
   if (low is not None and value < low) or (high is not None and value > high):
     above = f'at least {low}' if low is not None else ''
     below = f'at most {high}' if high is not None else ''
     raise ConfigError(f'{place}={value!r} must be {" and ".join(filter(None, (above, below)))}')
-  return value

@@ -34,6 +34,60 @@ FLOW = {
   'log_scale_low': -7.0,
   'log_scale_high': 2.0,
 }
+DCGAN_ENCODER = {
+  'name': 'dcgan',
+  'widths': (64, 128, 256, 512),
+  'features': 128,
+  'input_bound': 0.0,
+  'normalization': 'batch',
+  'initialization': 'lecun',
+  'compute_dtype': 'float32',
+}
+DCGAN_DECODER = {
+  'name': 'dcgan',
+  'widths': (512, 256, 128, 64),
+  'normalization': 'batch',
+  'initialization': 'lecun',
+  'compute_dtype': 'float32',
+}
+MLP = {'name': 'mlp', 'features': 64, 'depth': 2, 'initialization': 'lecun'}
+LSTM_PRIOR = {
+  'name': 'lstm',
+  'features': 256,
+  'depth': 2,
+  'hidden': 256,
+  'layers': 2,
+  'first_step': 'recurrent',
+  'log_scale_low': -15.0,
+  'log_scale_high': 5.0,
+  'initialization': 'lecun',
+}
+DIRECT = {
+  'name': 'direct',
+  'hidden': 256,
+  'layers': 2,
+  'residual': False,
+  'log_scale_low': -15.0,
+  'log_scale_high': 5.0,
+  'initialization': 'lecun',
+}
+GAUSSIAN = {
+  'name': 'gaussian',
+  'mean_activation': 'linear',
+  'log_scale_bound': 'smooth',
+  'log_scale_low': -7.0,
+  'log_scale_high': 2.0,
+  'initialization': 'lecun',
+}
+OBJECTIVE = {
+  'bound': 'elbo',
+  'num_samples': 1,
+  'resample_threshold': 0.5,
+  'kl_initial_weight': 1.0,
+  'kl_warmup_steps': 0,
+  'free_nats': 0.0,
+  'kl_balance': 0.5,
+}
 OPTIMIZER = {
   'learning_rate': 1e-4,
   'schedule': 'constant',
@@ -78,17 +132,32 @@ STOCHASTIC_MOVING_MNIST = {
   'num_test': 1000,
   'seed': 0,
 }
+KTH = {'name': 'kth', 'persons': 'avf', 'frame_size': 64}
+BAIR = {'name': 'bair', 'camera': 'image_aux1', 'num_validation': 1280}
+VIDEO_FOLDER = {
+  'name': 'video_folder',
+  'label': 'videos',
+  'frame_size': 64,
+  'color': 'rgb',
+  'num_frames': 20,
+  'stride': 0,
+  'min_frames': 0,
+  'fit': 'squeeze',
+  'percent_validation': 10,
+  'percent_test': 10,
+}
 
 
 def experiment(
-  *, data: dict, model: dict, optimizer: dict, train: dict, seed: int = 0
+  *, data: dict, model: dict, optimizer: dict, train: dict, objective: dict | None = None
 ) -> ConfigDict:
   """A whole config; what isn't given has the defaults above."""
   return ConfigDict(
     {
-      'seed': seed,
+      'seed': 0,
       'data': {**DATA, **data},
       'model': model,
+      'objective': {**OBJECTIVE, **(objective or {})},
       'optimizer': {**OPTIMIZER, **optimizer},
       'train': {**TRAIN, **train},
     }
@@ -98,6 +167,40 @@ def experiment(
 def standard_normal() -> dict:
   """The base of standalone flows."""
   return {'name': 'standard_normal'}
+
+
+def slvm(
+  latent_size: int,
+  *,
+  encoder: dict,
+  decoder: dict,
+  prior: dict,
+  inference: dict,
+  likelihood: dict,
+) -> dict:
+  """SLVM; sections without a name are DCGAN, LSTM, direct and Gaussian."""
+  mlp = {'encoder': encoder.get('name') == 'mlp', 'decoder': decoder.get('name') == 'mlp'}
+  return {
+    'name': 'slvm',
+    'latent_size': latent_size,
+    'encoder': {**(MLP if mlp['encoder'] else DCGAN_ENCODER), **encoder},
+    'decoder': {**(MLP if mlp['decoder'] else DCGAN_DECODER), **decoder},
+    'prior': prior if prior.get('name') == 'temporal_flow' else {**LSTM_PRIOR, **prior},
+    'inference': {**DIRECT, **inference},
+    'likelihood': {**GAUSSIAN, **likelihood},
+  }
+
+
+def prior_flow(base: dict, conditioner: dict, flow: dict) -> dict:
+  """A temporal flow in the prior of z (AF paper Eq. 15 on z), around an LSTM prior."""
+  return {
+    'name': 'temporal_flow',
+    **FLOW,
+    'boundary': 'learned',
+    **flow,
+    'conditioner': {**DENSE, **conditioner},
+    'base': {**LSTM_PRIOR, **base},
+  }
 
 
 def temporal_flows(base: dict, conditioner: dict, flows: list[dict]) -> dict:

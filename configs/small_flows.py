@@ -10,12 +10,15 @@ from configs import common
 CONDITIONER = {'channels': 16, 'encoder_depth': 2, 'decoder_depth': 3, 'patch': 2}
 
 
-def get_config(num_flows: int, data: dict, train: dict):
+def flows(num_flows: int) -> list[dict]:
+  """From the data inwards: frames lie in [0, 1], what a flow passes on is centred at zero."""
   on_data = {'shift_activation': 'sigmoid', 'shift_offset': -3.0}
-  on_noise = {'shift_activation': 'linear'}  # y is centred at zero
-  model = common.temporal_flows(
-    common.standard_normal(), CONDITIONER, [on_data] + [on_noise] * (num_flows - 1)
-  )
+  on_noise = {'shift_activation': 'linear'}
+  return ([on_data] + [on_noise] * (num_flows - 1))[:num_flows]
+
+
+def get_config(num_flows: int, data: dict, train: dict):
+  model = common.temporal_flows(common.standard_normal(), CONDITIONER, flows(num_flows))
   return common.experiment(
     data={'length': 3 * num_flows + 10, **data},
     model=model,

@@ -2,12 +2,20 @@
 
 python launch/train.py --config=configs/smoke.py --workdir=runs/smoke
 
-`configs/smoke.py:NAME` is the same for every model: af1 (default), af2.
+`configs/smoke.py:NAME` is the same for every model: af1 (default), af2, slvm, slvm_af1.
 """
 
 from configs import common
 
 CONDITIONER = {'channels': 8, 'encoder_depth': 1, 'decoder_depth': 1, 'patch': 2}
+SLVM = common.slvm(
+  4,
+  encoder={'widths': (8,), 'features': 8},
+  decoder={'widths': (8,)},
+  prior={'features': 8, 'hidden': 8, 'layers': 1},
+  inference={'hidden': 8, 'layers': 1},
+  likelihood={},
+)
 MODELS = {
   'af1': (
     13,
@@ -17,6 +25,8 @@ MODELS = {
     16,
     common.temporal_flows(common.standard_normal(), CONDITIONER, [{}, {}]),
   ),
+  'slvm': (13, SLVM),
+  'slvm_af1': (13, common.temporal_flows(SLVM, CONDITIONER, [{}])),
 }
 
 

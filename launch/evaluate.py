@@ -22,6 +22,9 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
   'num_samples', 0, 'Draws per sequence; 0: what the protocol says.', lower_bound=0
 )
+flags.DEFINE_integer(
+  'num_particles', 0, 'Also the bound of a filter with so many particles.', lower_bound=0
+)
 flags.DEFINE_integer('batch_size', 32, 'Sequences at a time.', lower_bound=1)
 flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0, upper_bound=2**31 - 1)
 flags.DEFINE_string('data_dir', '', 'Where the data lie, if they have moved since training.')
@@ -51,7 +54,12 @@ def main(argv: list[str]):
   samples = args.num_samples or protocol.num_samples
   prepare.open_split(builder, args.split)
   fingerprint = prepare.fingerprint(builder)
-  settings = {'num_samples': samples, 'seed': args.seed, 'batch_size': args.batch_size}
+  settings = {
+    'num_samples': samples,
+    'num_particles': args.num_particles,
+    'seed': args.seed,
+    'batch_size': args.batch_size,
+  }
   identity = store.identity(asked, run.checkpoint, fingerprint, **settings)
   path = store.path_of(run.path, asked, args.num_context)
   report = store.read_if_current(path, identity)
@@ -82,6 +90,7 @@ def _evaluate(run, asked, samples: int, identity: dict, path) -> dict:
     contract=asked,
     num_samples=samples,
     seed=args.seed,
+    num_particles=args.num_particles,
   )
   total = -(-run.parts.dataset.split_size(args.split) // args.batch_size)
   progress = Progress(0, total)

@@ -71,6 +71,7 @@ class LikelihoodResult:
     num_sequences: scored.
     num_samples: draws of noise and latent variables per sequence.
     seed: of those draws.
+    kl_nats_per_step: KL(posterior || prior) in the value, None without latent variables.
   """
 
   name: str
@@ -83,6 +84,7 @@ class LikelihoodResult:
   num_sequences: int
   num_samples: int
   seed: int
+  kl_nats_per_step: float | None = None
 
   def __post_init__(self):
     if self.kind not in KINDS and not self.kind.startswith(('iwae-', 'fivo-')):

@@ -15,7 +15,7 @@ from afslvm.evaluation import visuals
 from afslvm.evaluation.contract import LikelihoodContract, LikelihoodResult, result
 from afslvm.evaluation.correlation import temporal_correlation
 from afslvm.models.base import SequenceModel
-from afslvm.objectives import elbo
+from afslvm.objectives import elbo, fivo
 from afslvm.transforms import preprocessing
 from afslvm.types import PyTree
 
@@ -34,6 +34,8 @@ class Evaluation:
     contract: what is asked.
     num_samples: draws per sequence.
     seed: of the draws.
+    num_particles: of a particle filter that is run beside, if the model has latent variables; 0 is
+      none.
   """
 
   name: str
@@ -43,6 +45,12 @@ class Evaluation:
   contract: LikelihoodContract
   num_samples: int
   seed: int = 0
+  num_particles: int = 0
+
+  @property
+  def filters(self) -> bool:
+    """Whether there is anything to filter."""
+    return self.num_particles > 0 and self.model.bound != 'exact'
 
   @property
   def first(self) -> int:
@@ -69,7 +77,8 @@ def evaluate(
   """The model's results, then those of the references, on the same sequences and noise.
 
   With several draws there are two results of the model: the mean over draws, and the log of the
-  mean likelihood over draws of whole sequences, which is a tighter bound (Burda et al. 2016).
+  mean weight over draws of whole sequences, which is a tighter bound (Burda et al. 2016). With
+  particles there is one more, the particle filter's (Maddison et al. 2017).
 
   Args:
     evaluation: what to score.
@@ -84,45 +93,75 @@ def evaluate(
       elbo.bound_sums, evaluation.model, contract.dequantisation, first=evaluation.first
     )
   )
-  draws: list[np.ndarray] = []  # each [samples, B]
+  draws: list[elbo.BoundSums] = []  # each of [samples, B]
+  filtered: list[np.ndarray] = []  # each [B]
   trivial: list[dict[str, np.ndarray]] = []  # each {name: [samples, B]}
-  counts: list[np.ndarray] = []
+  particles = _particle_filter(evaluation)
   for index, batch in enumerate(evaluation.batches(contract.split)):
     real = batch['mask'].any(axis=1)
     sums, others = [], []
     for sample in range(samples):
       keys = evaluation.keys(index, sample)
-      total, steps = score(evaluation.variables, batch, keys)
-      sums.append(np.asarray(total, np.float64)[real])
+      scores = score(evaluation.variables, batch, keys)
+      sums.append(elbo.BoundSums(*(np.asarray(v, np.float64)[real] for v in scores)))
       # The same noise as inside `bound_sums`.
       x = preprocessing.dequantise(keys[0], batch['x'], contract.dequantisation)
       x = np.asarray(x, np.float64)[real]
       others.append(fitted.log_likelihoods(x, batch['mask'][real], evaluation.first))
-    draws.append(np.stack(sums))
-    counts.append(np.asarray(steps)[real])
+    draws.append(elbo.BoundSums(*(np.stack(values) for values in zip(*sums, strict=True))))
+    if evaluation.filters:
+      bound = particles(evaluation.variables, batch, evaluation.keys(index, 0))
+      filtered.append(np.asarray(bound, np.float64)[real])
     trivial.append({name: np.stack([o[name] for o in others]) for name in others[0]})
     on_batch(index + 1)
-  dims = np.concatenate(counts) * math.prod(evaluation.model.event_shape)
+  total = elbo.BoundSums(*(np.concatenate(v, axis=1) for v in zip(*draws, strict=True)))
   named = {name: np.concatenate([t[name] for t in trivial], axis=1) for name in trivial[0]}
-  return _summaries(evaluation, np.concatenate(draws, axis=1), named, dims)
+  particle_bounds = np.concatenate(filtered) if filtered else None
+  return _summaries(evaluation, total, named, particle_bounds)
+
+
+def _particle_filter(evaluation: Evaluation):
+  """(variables, batch, keys) -> the particle filter's bound [B]."""
+
+  def score(variables, batch, keys):
+    x = preprocessing.dequantise(keys[0], batch['x'], evaluation.contract.dequantisation)
+    return fivo.particle_bound(
+      evaluation.model,
+      variables,
+      *(x, batch['mask'], keys[1], evaluation.num_particles),
+      first=evaluation.first,
+    ).bound
+
+  return jax.jit(score)
 
 
 def _summaries(
-  evaluation: Evaluation, draws: np.ndarray, trivial: dict[str, np.ndarray], dims: np.ndarray
+  evaluation: Evaluation,
+  draws: elbo.BoundSums,
+  trivial: dict[str, np.ndarray],
+  filtered: np.ndarray | None,
 ) -> list[LikelihoodResult]:
-  """`draws` and each of `trivial` are [samples, sequences] nats."""
+  """`draws` and each of `trivial` are [samples, sequences], `filtered` is [sequences], in nats."""
   contract, samples, seed = evaluation.contract, evaluation.num_samples, evaluation.seed
   # Uniform dequantisation bounds the 8-bit probability, so nothing is exact under it.
   exact = contract.dequantisation != 'uniform'
   kind = evaluation.model.bound if exact else 'elbo'
+  dims = draws.steps[0] * math.prod(evaluation.model.event_shape)
+  kl = float(draws.kl.mean(axis=0).sum() / draws.steps[0].sum())
 
-  def summary(name, kind, values):
-    return result(name, kind, contract, values, dims, samples, seed)
+  def summary(name, kind, values, samples=samples, kl=None):
+    found = result(name, kind, contract, values, dims, samples, seed)
+    return found if kl is None else dataclasses.replace(found, kl_nats_per_step=kl)
 
-  results = [summary(evaluation.name, kind, draws.mean(axis=0))]
+  latent = evaluation.model.bound != 'exact'
+  own = evaluation.name
+  results = [summary(own, kind, draws.elbo.mean(axis=0), kl=kl if latent else None)]
   if samples > 1 and kind != 'exact':
-    log_mean = np.logaddexp.reduce(draws, axis=0) - math.log(samples)
-    results.append(summary(evaluation.name, f'iwae-{samples}', log_mean))
+    log_mean = np.logaddexp.reduce(draws.log_weight, axis=0) - math.log(samples)
+    results.append(summary(own, f'iwae-{samples}', log_mean))
+  if filtered is not None:
+    count = evaluation.num_particles
+    results.append(summary(own, f'fivo-{count}', filtered, samples=count))
   for name, values in trivial.items():
     results.append(summary(name, 'exact' if exact else 'elbo', values.mean(axis=0)))
   return results

@@ -4,7 +4,7 @@ shift_t and log_scale_t are functions of the `window` previous steps. All steps 
 computed at once from features that were encoded once.
 """
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -15,6 +15,13 @@ from afslvm.types import Array
 BOUNDARIES = ('context', 'learned')
 SHIFT_ACTIVATIONS = ('linear', 'sigmoid')
 LOG_SCALE_BOUNDS = ('smooth', 'symmetric', 'paper')
+
+
+class Window(NamedTuple):
+  """What a flow remembers between steps."""
+
+  features: Array  # [B, window, *feature_shape], the encoded past, newest last
+  count: Array  # int32 [B], steps seen
 
 
 class AutoregressiveAffine(nn.Module):
@@ -110,6 +117,38 @@ class AutoregressiveAffine(nn.Module):
     shift, log_scale = (jnp.concatenate(parts, axis=1) for parts in zip(*parameters, strict=True))
     return shift, log_scale
 
+  # ---- step by step -----------------------------------------------------------------------------
+
+  def empty_window(self, batch_size: int) -> Window:
+    """Before the first step."""
+    shape = (batch_size, self.window, *self.conditioner.feature_shape)
+    return Window(jnp.zeros(shape), jnp.zeros(batch_size, jnp.int32))
+
+  def push(self, window: Window, x_t: Array, mask_t: Array | None = None) -> Window:
+    """The window after x_t [B, *event]."""
+    features = self.encode(x_t[:, None], None if mask_t is None else mask_t[:, None])
+    features = jnp.concatenate([window.features[:, 1:], features], axis=1)
+    return Window(features, window.count + 1)
+
+  def step_parameters(
+    self, window: Window, mask_t: Array | None = None
+  ) -> tuple[Array, Array, Array]:
+    """Shift and log-scale [B, *event] of the next step, and whether it is transformed, bool [B]."""
+    full = window.count >= self.window
+    mask = None if mask_t is None else mask_t[:, None]
+    shift, log_scale = (p[:, 0] for p in self.next_parameters(window.features, mask))
+    if self.boundary == 'context':
+      return shift, log_scale, full
+    shift_0, log_scale_0 = self.initial_parameters()
+    ready = jnp.ones_like(full)
+    return select(full, shift, shift_0), select(full, log_scale, log_scale_0), ready
+
+  def saturation(self, log_scale: Array) -> Array:
+    """Whether each log-scale lies at a bound."""
+    low = {'paper': -jnp.inf, 'symmetric': -self.log_scale_high}
+    high = affine.LOG_SCALE_MAX_PAPER if self.log_scale_bound == 'paper' else self.log_scale_high
+    return affine.near_bounds(log_scale, low.get(self.log_scale_bound, self.log_scale_low), high)
+
   def _shift(self, raw: Array) -> Array:
     if self.shift_activation == 'sigmoid':
       return nn.sigmoid(raw + self.shift_offset)
@@ -121,3 +160,8 @@ class AutoregressiveAffine(nn.Module):
     if self.log_scale_bound == 'symmetric':
       return affine.symmetric_bound(raw, self.log_scale_high)
     return affine.smooth_bound(raw, self.log_scale_low, self.log_scale_high)
+
+
+def select(condition: Array, new: Array, old: Array) -> Array:
+  """Selects per sequence: `condition` is [B], the values [B, ...] or [...]."""
+  return jnp.where(condition.reshape(-1, *(1,) * (new.ndim - 1)), new, old)

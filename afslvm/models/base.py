@@ -5,31 +5,60 @@ sequences, masks, and generation from a context are derived here. Models whose s
 each other through a recurrence override `sequence_terms` with a parallel computation; a property
 test says that it equals the steps.
 
-Random numbers inside a model come from the `sample` stream. BatchNorm is in training mode exactly
-when the `batch_stats` collection is mutable.
+Random numbers inside a model come from the `sample` stream, or, those of latent variables, from
+the collection `noise` where it is given. BatchNorm is in training mode exactly when the
+`batch_stats` collection is mutable.
 """
 
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax import struct
 
+from afslvm.distributions.normal import Normal
 from afslvm.types import Array, EventShape, PyTree
+
+
+class Latents(struct.PyTreeNode):
+  """Where a step's latent variables came from; arrays [B, T, Z] (or [B, Z])."""
+
+  prior: Normal  # p(z_t | ...)
+  posterior: Normal  # q(z_t | ...)
+  z: Array  # drawn from the posterior
+
+  @property
+  def log_ratio(self) -> Array:
+    """log q(z_t) - log p(z_t) at the draw, whose expectation is the KL divergence; [B, T]."""
+    ratio = self.posterior.log_prob(self.z) - self.prior.log_prob(self.z)
+    return jnp.sum(ratio, axis=-1)
 
 
 class StepTerms(struct.PyTreeNode):
   """The terms of the per-step bound, AF paper Eq. 20; each [B, T] (or [B]), nats, event-summed."""
 
   log_likelihood: Array  # log p(y_t | ...), of the base model on the transformed value
-  kl: Array  # log q(z_t | ...) - log p(z_t | ...), zero without latent variables
+  kl: Array  # KL(q(z_t | ...) || p(z_t | ...)), zero without latent variables
   log_det: Array  # log |det dx_t / dy_t|, summed over flows
   scored: Array  # bool: steps that count
+  latents: Latents | None = None
 
   @property
   def elbo(self) -> Array:
     """log_likelihood - kl - log_det: the exact log-density where there are no latent variables."""
     return self.log_likelihood - self.kl - self.log_det
+
+  @property
+  def log_weight(self) -> Array:
+    """log p(x_t, z_t | ...) - log q(z_t | ...) at the draw, whose expectation is `elbo`.
+
+    The log of a mean of its exponentials is a bound; that of `elbo` is not.
+    """
+    if self.latents is None:
+      return self.elbo
+    weight = self.log_likelihood - self.latents.log_ratio - self.log_det
+    return jnp.where(self.scored, weight, 0.0)
 
   def masked(self, mask: Array) -> 'StepTerms':
     """Zeros every term where `mask` or `scored` is False."""
@@ -38,17 +67,20 @@ class StepTerms(struct.PyTreeNode):
     def keep(term):
       return jnp.where(scored, term, 0.0)
 
-    return StepTerms(keep(self.log_likelihood), keep(self.kl), keep(self.log_det), scored)
+    return self.replace(
+      log_likelihood=keep(self.log_likelihood),
+      kl=keep(self.kl),
+      log_det=keep(self.log_det),
+      scored=scored,
+    )
 
   def padded_front(self, steps: int) -> 'StepTerms':
     """Adds `steps` unscored steps of zeros before the first."""
-    pad = [(0, 0), (steps, 0)]
-    return StepTerms(
-      jnp.pad(self.log_likelihood, pad),
-      jnp.pad(self.kl, pad),
-      jnp.pad(self.log_det, pad),
-      jnp.pad(self.scored, pad),
-    )
+
+    def pad(term):
+      return jnp.pad(term, [(0, 0), (steps, 0), *[(0, 0)] * (term.ndim - 2)])
+
+    return jax.tree.map(pad, self)
 
 
 class SequenceModel(nn.Module):
@@ -102,6 +134,16 @@ class SequenceModel(nn.Module):
       terms = self.step(state, x[:, 0], mask[:, 0])[1]
       return _tile(terms, x.shape[1])
     return self._scan(_step, state, (x, mask))[1]
+
+  @property
+  def core(self) -> 'SequenceModel':
+    """The model inside all flows."""
+    return self
+
+  def without_flows(self, x: Array, mask: Array) -> tuple[Array, Array]:
+    """What the core sees of x [B, T, *event], [B, T', *event], and the flows' log_det [B, T']."""
+    del mask
+    return x, jnp.zeros(x.shape[:2])
 
   def __call__(self, x: Array, mask: Array | None = None) -> StepTerms:
     """Scores sequences.
@@ -172,7 +214,7 @@ class SequenceModel(nn.Module):
     training = self.is_mutable_collection('batch_stats')
     scan = nn.scan(
       function,
-      variable_broadcast='params' if training else ('params', 'batch_stats'),
+      variable_broadcast=('params', 'noise', *(() if training else ('batch_stats',))),
       variable_carry='batch_stats' if training else False,
       variable_axes={'visuals': 1},
       split_rngs={'params': False, 'sample': True},
@@ -190,9 +232,5 @@ def _step(
 
 
 def _tile(terms: StepTerms, steps: int) -> StepTerms:
-  return StepTerms(
-    *(
-      jnp.broadcast_to(term[:, None], (term.shape[0], steps))
-      for term in (terms.log_likelihood, terms.kl, terms.log_det, terms.scored)
-    )
-  )
+  """Terms [B, ...] of one step, repeated."""
+  return jax.tree.map(lambda term: jnp.repeat(term[:, None], steps, axis=1), terms)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from afslvm.flows.temporal import AutoregressiveAffine
+from afslvm.flows.temporal import AutoregressiveAffine, Window, select
 from afslvm.models.base import SequenceModel, StepTerms
 from afslvm.transforms import affine
 from afslvm.types import Array, PyTree
@@ -19,8 +19,7 @@ from afslvm.types import Array, PyTree
 class FlowState(NamedTuple):
   """What a flow remembers between steps."""
 
-  features: Array  # [B, window, *feature_shape], the encoded past, newest last
-  count: Array  # int32 [B], steps seen
+  window: Window
   base: PyTree
 
 
@@ -50,6 +49,11 @@ class TemporalFlow(SequenceModel):
     return own + self.base.min_context
 
   @property
+  def core(self) -> SequenceModel:
+    """The base model's."""
+    return self.base.core
+
+  @property
   def bound(self) -> str:
     """The change of variables is exact, so the bound is the base model's."""
     return self.base.bound
@@ -64,76 +68,65 @@ class TemporalFlow(SequenceModel):
         f'sequences of {x.shape[1]} steps leave nothing to score after a window of '
         f'{self.flow.window}; use longer ones'
       )
+    y, log_det = self._inverse(x, mask)
+    skipped = x.shape[1] - y.shape[1]
+    terms = self.base.sequence_terms(y, mask[:, skipped:])
+    return terms.replace(log_det=terms.log_det - log_det).padded_front(skipped)
+
+  def without_flows(self, x: Array, mask: Array) -> tuple[Array, Array]:
+    """See base class."""
+    y, log_det = self._inverse(x, mask)
+    core, inner = self.base.without_flows(y, mask[:, x.shape[1] - y.shape[1] :])
+    return core, inner - log_det[:, y.shape[1] - core.shape[1] :]
+
+  def _inverse(self, x: Array, mask: Array) -> tuple[Array, Array]:
+    """y of every transformed step, and log|det dy/dx| of each (Eq. 15)."""
     shift, log_scale = self.flow.sequence_parameters(x, mask)
     skipped = x.shape[1] - shift.shape[1]
     y, log_det = affine.inverse(x[:, skipped:], shift, log_scale, len(self.event_shape))
     self._show(shift, log_scale, y)
-    terms = self.base.sequence_terms(y, mask[:, skipped:])
-    return terms.replace(log_det=terms.log_det - log_det).padded_front(skipped)
+    return y, log_det
 
   def normalize(self, x: Array) -> Array:
     """y of every transformed step of x [B, T, *event] (Eq. 15)."""
-    shift, log_scale = self.flow.sequence_parameters(x, jnp.ones(x.shape[:2], bool))
-    return affine.inverse(
-      x[:, x.shape[1] - shift.shape[1] :], shift, log_scale, len(self.event_shape)
-    )[0]
+    return self._inverse(x, jnp.ones(x.shape[:2], bool))[0]
 
   def _show(self, shift: Array, log_scale: Array, y: Array):
     """The rows of AF paper Fig. 4; costs nothing unless `visuals` is requested.
 
     Sequences in `visuals` end at the last step of the data, so they are aligned at their end.
     """
-    if not self.is_mutable_collection('visuals') or self.is_initializing():
+    if self.is_initializing():
       return
     for name, value in (('shift', shift), ('scale', jnp.exp(log_scale)), ('y', y)):
       self.sow('visuals', name, value)
+    at_bound = self.flow.saturation(log_scale)
+    self.sow('diagnostics', 'saturation', jnp.mean(at_bound, axis=range(2, at_bound.ndim)))
 
   # ---- step by step -----------------------------------------------------------------------------
 
   def initial_state(self, batch_size: int) -> FlowState:
     """An empty window."""
-    shape = (batch_size, self.flow.window, *self.flow.conditioner.feature_shape)
-    return FlowState(
-      jnp.zeros(shape), jnp.zeros(batch_size, jnp.int32), self.base.initial_state(batch_size)
-    )
+    return FlowState(self.flow.empty_window(batch_size), self.base.initial_state(batch_size))
 
   def step(
     self, state: FlowState, x_t: Array, mask_t: Array | None = None
   ) -> tuple[FlowState, StepTerms]:
     """Scores x_t and moves the window on."""
-    shift, log_scale, ready = self._parameters(state, mask_t)
+    shift, log_scale, ready = self.flow.step_parameters(state.window, mask_t)
     y_t, log_det = affine.inverse(x_t, shift, log_scale, len(self.event_shape))
     base, terms = self.base.step(state.base, y_t, mask_t)
-    base = jax.tree.map(lambda new, old: _where(ready, new, old), base, state.base)
+    base = jax.tree.map(lambda new, old: select(ready, new, old), base, state.base)
     terms = terms.replace(log_det=terms.log_det - log_det, scored=terms.scored & ready)
-    return self._push(state, x_t, base, mask_t), terms.masked(terms.scored)
+    state = FlowState(self.flow.push(state.window, x_t, mask_t), base)
+    return state, terms.masked(terms.scored)
 
   def predict(self, state: FlowState, temperature: float | Array = 1.0) -> tuple[FlowState, Array]:
     """Draws y_t from the base model and maps it to x_t (Eq. 5)."""
-    shift, log_scale, _ = self._parameters(state)
+    shift, log_scale, _ = self.flow.step_parameters(state.window)
     base, y_t = self.base.predict(state.base, temperature)
     x_t, _ = affine.forward(y_t, shift, log_scale, len(self.event_shape))
-    return self._push(state, x_t, base), x_t
-
-  def _parameters(
-    self, state: FlowState, mask_t: Array | None = None
-  ) -> tuple[Array, Array, Array]:
-    """Shift and log-scale of the next step, and whether that step is transformed at all, [B]."""
-    full = state.count >= self.flow.window
-    mask = None if mask_t is None else mask_t[:, None]
-    shift, log_scale = (p[:, 0] for p in self.flow.next_parameters(state.features, mask))
-    if self.flow.boundary == 'context':
-      return shift, log_scale, full
-    shift_0, log_scale_0 = self.flow.initial_parameters()
-    ready = jnp.ones_like(full)
-    return _where(full, shift, shift_0), _where(full, log_scale, log_scale_0), ready
-
-  def _push(
-    self, state: FlowState, x_t: Array, base: PyTree, mask_t: Array | None = None
-  ) -> FlowState:
-    features = self.flow.encode(x_t[:, None], None if mask_t is None else mask_t[:, None])
-    features = jnp.concatenate([state.features[:, 1:], features], axis=1)
-    return FlowState(features, state.count + 1, base)
+    return FlowState(self.flow.push(state.window, x_t), base), x_t
 
   # ---- generating direction ---------------------------------------------------------------------
 
@@ -164,8 +157,3 @@ class TemporalFlow(SequenceModel):
       return changed & (k < num_steps)
 
     return jax.lax.while_loop(unfinished, iterate, (jnp.zeros_like(y), True, 0))[0]
-
-
-def _where(condition: Array, new: Array, old: Array) -> Array:
-  """Selects per sequence: `condition` is [B], the values [B, ...]."""
-  return jnp.where(condition.reshape(-1, *(1,) * (new.ndim - 1)), new, old)

@@ -10,13 +10,19 @@ import jax.numpy as jnp
 from afslvm.types import Array
 
 NORMALIZATIONS = ('batch', 'group', 'none')
-INITIALIZATIONS = ('lecun', 'pytorch')
+INITIALIZATIONS = ('lecun', 'pytorch', 'xavier')
 
 
 def kernel_init(name: str) -> nn.initializers.Initializer:
-  """`lecun` is Linen's default; `pytorch` is U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the paper's."""
+  """`lecun` is Linen's default; the AF paper's code has two others.
+
+  `pytorch`, of its flows, is U(-1/sqrt(fan_in), 1/sqrt(fan_in)); `xavier`, of its SLVM, is normal
+  with variance 2 / (fan_in + fan_out).
+  """
   if name == 'pytorch':
     return nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+  if name == 'xavier':
+    return nn.initializers.glorot_normal()
   return nn.initializers.lecun_normal()
 
 

@@ -1,11 +1,13 @@
 """The evidence lower bound, or the exact log-likelihood where the model has no latent variables."""
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from afslvm.models.base import SequenceModel, StepTerms
+from afslvm.objectives.annealing import KLSettings, kl_weight, weighted_kl
 from afslvm.transforms import preprocessing
 from afslvm.types import Array, PyTree
 
@@ -17,6 +19,17 @@ def per_step(values: Array, terms: StepTerms) -> Array:
   return jnp.sum(values) / jnp.maximum(jnp.sum(terms.scored), 1)
 
 
+def terms_metrics(model: SequenceModel, dequantisation: str, terms: StepTerms) -> Metrics:
+  """What is logged of a batch: the plain bound, whatever is optimised, and its parts per step."""
+  per_dim = -per_step(terms.elbo, terms) / math.prod(model.event_shape)
+  return {
+    'nats_per_dim': per_dim + preprocessing.log_levels(dequantisation),
+    'log_likelihood': per_step(terms.log_likelihood, terms),
+    'kl': per_step(terms.kl, terms),
+    'log_det': per_step(terms.log_det, terms),
+  }
+
+
 def negative_elbo(
   model: SequenceModel,
   dequantisation: str,
@@ -24,6 +37,8 @@ def negative_elbo(
   model_state: PyTree,
   batch: dict[str, Array],
   key: Array,
+  step: Array | int = 0,
+  kl: KLSettings = KLSettings(),  # noqa: B008 (frozen)
 ) -> tuple[Array, tuple[Metrics, PyTree]]:
   """AF paper Eq. 20, negated: the mean over scored steps, in nats per step.
 
@@ -34,9 +49,12 @@ def negative_elbo(
     model_state: its other collections (`batch_stats`); they are updated.
     batch: `x` [B, T, *event] as stored, `mask` bool [B, T].
     key: for the dequantisation noise and the model's own samples.
+    step: of training, for the weight of the divergence.
+    kl: how the divergence is weighted; by default it is the plain bound.
 
   Returns:
-    The loss, and metrics with the new model state. `nats_per_dim` includes log 256 for 8-bit data.
+    The loss, and metrics with the new model state. `nats_per_dim` is that of the plain bound and
+    includes log 256 for 8-bit data.
   """
   noise_key, sample_key = jax.random.split(key)
   x = preprocessing.dequantise(noise_key, batch['x'], dequantisation)
@@ -47,15 +65,21 @@ def negative_elbo(
     rngs={'sample': sample_key},
     mutable=list(model_state),
   )
-  loss = -per_step(terms.elbo, terms)
-  metrics = {
-    'loss': loss,
-    'nats_per_dim': loss / math.prod(model.event_shape) + preprocessing.log_levels(dequantisation),
-    'log_likelihood': per_step(terms.log_likelihood, terms),
-    'kl': per_step(terms.kl, terms),
-    'log_det': per_step(terms.log_det, terms),
-  }
+  reconstruction = per_step(terms.log_det - terms.log_likelihood, terms)
+  loss = reconstruction + weighted_kl(terms, kl, step)
+  metrics = {'loss': loss, **terms_metrics(model, dequantisation, terms)}
+  if terms.latents is not None:
+    metrics['kl_weight'] = kl_weight(kl, step)
   return loss, (metrics, updated)
+
+
+class BoundSums(NamedTuple):
+  """Sums over the scored steps of each sequence, all [B]."""
+
+  elbo: Array  # nats, with the divergence in closed form
+  log_weight: Array  # nats, log p(x, z) - log q(z) at the draw
+  kl: Array  # nats
+  steps: Array  # how many were scored
 
 
 def bound_sums(
@@ -65,7 +89,7 @@ def bound_sums(
   batch: dict[str, Array],
   keys: tuple[Array, Array],
   first: int = 0,
-) -> tuple[Array, Array]:
+) -> BoundSums:
   """Each sequence's bound and how many of its steps were scored, without training side effects.
 
   Args:
@@ -75,11 +99,9 @@ def bound_sums(
     batch: as in `negative_elbo`.
     keys: for the dequantisation noise, and for the model's own samples.
     first: steps before it aren't counted.
-
-  Returns:
-    [B] nats summed over scored steps, and [B] scored steps.
   """
   noise_key, sample_key = keys
   x = preprocessing.dequantise(noise_key, batch['x'], dequantisation)
   terms = model.apply(variables, x, batch['mask'], rngs={'sample': sample_key})
-  return jnp.sum(terms.elbo[:, first:], axis=1), jnp.sum(terms.scored[:, first:], axis=1)
+  values = (terms.elbo, terms.log_weight, terms.kl, terms.scored)
+  return BoundSums(*(jnp.sum(value[:, first:], axis=1) for value in values))

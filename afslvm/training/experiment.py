@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from afslvm.models.base import SequenceModel
+from afslvm.objectives.objective import ObjectiveSettings
 from afslvm.training.settings import OptimizerSettings, TrainSettings
 from afslvm.types import PyTree
 
@@ -27,6 +28,7 @@ class Experiment:
     training_batches: makes an endless iterator with `get_state` and `set_state`, over this
       process's part of each global batch.
     validation_batches: makes a finite iterator over this process's part of fixed crops.
+    objective: the bound that is maximised.
     fingerprint: of the data.
     config: the whole config as plain values, for the record.
     picture: variables -> a picture [H, W, 3] in [0, 1] for TensorBoard, if there is one to show.
@@ -42,4 +44,5 @@ class Experiment:
   validation_batches: Callable[[], Iterator[Batch]]
   fingerprint: str
   config: dict[str, Any]
+  objective: ObjectiveSettings = ObjectiveSettings()
   picture: Callable[[PyTree], np.ndarray] | None = None

@@ -3,7 +3,6 @@
 Order: lock -> data -> state (fresh or verified checkpoint) -> step -> loop -> receipt.
 """
 
-import functools
 import json
 import logging
 import time
@@ -15,8 +14,8 @@ from jax.sharding import Mesh
 
 from afslvm import files
 from afslvm.errors import DataError, NumericsError
-from afslvm.objectives import elbo
-from afslvm.training import checkpoint, distributed, receipt
+from afslvm.objectives.objective import make_loss
+from afslvm.training import checkpoint, distributed, randomness, receipt
 from afslvm.training.experiment import Batch, Experiment
 from afslvm.training.optimizer import make_optimizer
 from afslvm.training.progress import Progress, format_duration
@@ -24,7 +23,7 @@ from afslvm.training.signals import StopRequest
 from afslvm.training.state import TrainState, abstract_state, create_state
 from afslvm.training.step import make_train_step
 from afslvm.training.summaries import Summaries
-from afslvm.training.validation import make_validation
+from afslvm.training.validation import ValidationHistory, make_validation
 from afslvm.training.workdir import Workdir
 from afslvm.transforms import preprocessing
 
@@ -64,6 +63,7 @@ def train(workdir: Workdir, experiment: Experiment) -> int:
   start = int(state.step)
   train_step = _compiled_step(experiment, mesh)
   validate = make_validation(experiment, mesh)
+  history = ValidationHistory(workdir)
   summaries = Summaries(workdir.path / 'tensorboard', experiment, start)
   progress = Progress(start, settings.num_steps)
   watch = _NonFiniteWatch(workdir, settings.max_skipped)
@@ -91,10 +91,10 @@ def train(workdir: Workdir, experiment: Experiment) -> int:
         progress.advance(step, shown)
         validation = None
         if _due(step, settings.eval_every) or last:
-          validation = validated = validate(state.evaluated)
-          workdir.append('metrics.jsonl', {'step': step, 'validation_nats_per_dim': validation})
-          summaries.validation(step, validation, state.evaluated)
-          log.info('step %d  validation %.3f nats/dim', step, validation)
+          validation, health = validate(state.evaluated)
+          validated = validation
+          history.add(step, validation, health)
+          summaries.validation(step, validation, health, state.evaluated)
         if validation is not None or stopping or _due(step, settings.checkpoint_every):
           watch.flush()
           checkpoints.save(state, _data_state(batches, experiment), validation)
@@ -153,7 +153,7 @@ def _initial_or_restored(
   optimizer = make_optimizer(experiment.optimizer, experiment.train.num_steps)
 
   def create(batch):
-    key = jax.random.fold_in(jax.random.key(experiment.seed), 0)
+    key = randomness.stream(experiment.seed, 'first batch')
     x = preprocessing.dequantise(key, batch['x'], experiment.dequantisation)
     use_ema = experiment.optimizer.ema_decay > 0
     return create_state(experiment.model, optimizer, x, experiment.seed, use_ema)
@@ -162,7 +162,7 @@ def _initial_or_restored(
 
 
 def _compiled_step(experiment: Experiment, mesh: Mesh):
-  loss = functools.partial(elbo.negative_elbo, experiment.model, experiment.dequantisation)
+  loss = make_loss(experiment.objective, experiment.model, experiment.dequantisation)
   optimizer = make_optimizer(experiment.optimizer, experiment.train.num_steps)
   step = make_train_step(loss, optimizer, experiment.seed, experiment.optimizer.ema_decay)
   whole, parts = distributed.replicated(mesh), distributed.sharded(mesh)

@@ -6,6 +6,7 @@ import optax
 from flax import struct
 
 from afslvm.models.base import SequenceModel
+from afslvm.training import randomness
 from afslvm.training.optimizer import make_optimizer
 from afslvm.training.settings import OptimizerSettings, TrainSettings
 from afslvm.types import Array, PyTree
@@ -37,7 +38,7 @@ def create_state(
   use_ema: bool = False,
 ) -> TrainState:
   """A fresh state; `x` [B, T, *event] is dequantised data for data-dependent initialisation."""
-  params_key, sample_key = jax.random.split(jax.random.key(seed))
+  params_key, sample_key = jax.random.split(randomness.stream(seed, 'initialisation'))
   variables = model.init({'params': params_key, 'sample': sample_key}, x, method='initialize')
   params = variables.pop('params', {})
   model_state = {name: variables[name] for name in variables if name != 'visuals'}

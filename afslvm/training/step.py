@@ -1,16 +1,15 @@
 """One optimisation step, the same code on one device or many."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from afslvm.objectives.objective import Loss
+from afslvm.training import randomness
 from afslvm.training.state import TrainState
 from afslvm.types import Array, PyTree
-
-Loss = Callable[[PyTree, PyTree, dict[str, Array], Array], tuple[Array, Any]]
 
 
 def _all_finite(tree: PyTree) -> Array:
@@ -28,20 +27,23 @@ def make_train_step(
 ) -> Callable[[TrainState, dict[str, Array]], tuple[TrainState, dict[str, Array]]]:
   """Builds `(state, batch) -> (state, metrics)`.
 
-  The key of step n is fold_in(seed, n). A step whose loss or gradient isn't finite changes nothing
-  but the counters: finiteness is tested before clipping, which would turn one Inf into NaN.
+  The key of step n is fold_in(stream, n), with the seed's stream for training. A step whose loss or
+  gradient isn't finite changes nothing but the counters: finiteness is tested before clipping,
+  which would turn one Inf into NaN.
 
   Args:
-    loss: (params, model_state, batch, key) -> (loss, (metrics, new model_state)).
+    loss: (params, model_state, batch, key, step) -> (loss, (metrics, new model_state)).
     optimizer: from `make_optimizer`.
     seed: of all randomness in training.
     ema_decay: of the moving average; the state must have been created with one if positive.
   """
 
   def train_step(state: TrainState, batch: dict[str, Array]):
-    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    key = jax.random.fold_in(randomness.stream(seed, 'training'), state.step)
     gradient = jax.value_and_grad(loss, has_aux=True)
-    (_, (metrics, model_state)), grads = gradient(state.params, state.model_state, batch, key)
+    (_, (metrics, model_state)), grads = gradient(
+      state.params, state.model_state, batch, key, state.step
+    )
     metrics['grad_norm'] = optax.global_norm(grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

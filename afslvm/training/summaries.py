@@ -29,11 +29,13 @@ class Summaries:
       for name, value in values.items():
         self._writer.add_scalar(f'train/{name}', value, step)
 
-  def validation(self, step: int, nats_per_dim: float, variables: PyTree):
-    """The validation score, and pictures where the data are frames."""
+  def validation(self, step: int, nats_per_dim: float, health: dict[str, Any], variables: PyTree):
+    """The validation score, diagnostics, and pictures where the data are frames."""
     if self._writer is None:
       return
-    self._writer.add_scalar('validation/nats_per_dim', nats_per_dim, step)
+    for name, value in {'nats_per_dim': nats_per_dim, **health}.items():
+      if not isinstance(value, list):
+        self._writer.add_scalar(f'validation/{name}', value, step)
     if self._picture is not None:
       self._writer.add_image('validation/flows', self._picture(variables), step, dataformats='HWC')
 

@@ -125,6 +125,12 @@ class Workdir:
         temporary.write_text(''.join(kept))
         temporary.replace(path)
 
+  def validations(self) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl that are validations."""
+    path = self.path / 'metrics.jsonl'
+    lines = [json.loads(line) for line in _complete_lines(path)] if path.exists() else []
+    return [line for line in lines if 'validation_nats_per_dim' in line]
+
   def append(self, name: str, record: dict[str, Any]):
     """Adds one line to a `.jsonl` file; non-finite numbers become null."""
     clean = {

@@ -55,3 +55,9 @@ def symmetric_bound(raw: Array, limit: float) -> Array:
 def paper_clamp(raw: Array) -> Array:
   """min(raw, log 10): the paper's code bounds the scale above only; its gradient there is zero."""
   return jnp.minimum(raw, LOG_SCALE_MAX_PAPER)
+
+
+def near_bounds(log_scale: Array, low: float, high: float) -> Array:
+  """Whether a log-scale lies within a hundredth of the interval from either of its bounds."""
+  margin = 0.01 * (high - low)
+  return (log_scale < low + margin) | (log_scale > high - margin)

@@ -1,0 +1,1 @@
+"""Densities as plain values: functions of arrays, without parameters of their own."""

@@ -1,0 +1,131 @@
+"""Is the model healthy? Numbers about its parts, and plain sentences where one looks wrong."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from afslvm.evaluation.correlation import temporal_correlation
+from afslvm.models.base import SequenceModel
+from afslvm.types import Array, PyTree
+
+ACTIVE_VARIANCE = 0.01  # of a unit's posterior mean (Burda et al. 2016, Section 5.2)
+DEAD_NATS = 0.1  # per step, of the divergence
+SATURATED_SHARE = 0.05
+CORRELATED = 0.3
+
+# What each number is, for logs and reports.
+MEANING = {
+  'kl': 'KL(posterior ‖ prior), nats per step',
+  'active_units': 'latent units whose posterior mean varies (variance above 0.01)',
+  'latent_size': 'latent units',
+  'predictive_gap': 'log-likelihood given posterior draws less that given prior draws, nats/step',
+  'residual_correlation': 'temporal correlation of what the last flow passes on',
+}
+
+
+def diagnose(
+  model: SequenceModel, variables: PyTree, x: Array, mask: Array, key: Array
+) -> dict[str, Any]:
+  """Numbers about one batch.
+
+  Args:
+    model: any sequence model.
+    variables: its variables.
+    x: [B, T, *event], dequantised.
+    mask: bool [B, T].
+    key: of the model's draws.
+
+  Returns:
+    The entries of `MEANING` that the model has, `kl_per_step` (a list over scored steps), and
+    `saturation/flow 1`, ... and `saturation/likelihood`: shares of log-scales at a bound.
+  """
+  terms, shown, diagnostics = jax.device_get(_apply(model, variables, x, mask, key))
+  scored = np.asarray(terms.scored)
+  values: dict[str, Any] = {}
+  for depth, level in enumerate(_levels(diagnostics), 1):
+    part = 'likelihood' if 'prior_log_likelihood' in level else f'flow {depth}'
+    share = np.asarray(level['saturation'][-1])
+    values[f'saturation/{part}'] = float(share[scored[:, -share.shape[1] :]].mean())
+    if 'prior_log_likelihood' in level:
+      predicted = np.asarray(level['prior_log_likelihood'][-1])
+      own = scored[:, -predicted.shape[1] :]
+      known = np.asarray(terms.log_likelihood)[:, -predicted.shape[1] :]
+      values['predictive_gap'] = float((known - predicted)[own].mean())
+  if terms.latents is not None:
+    values.update(_latent_values(terms, scored))
+  residual = [level['y'][-1] for level in _levels(shown) if 'y' in level]
+  steps = int(scored.all(axis=0).sum())
+  if residual and steps > 1:
+    values['residual_correlation'] = temporal_correlation(np.asarray(residual[-1])[:, -steps:])
+  return values
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(model: SequenceModel, variables: PyTree, x: Array, mask: Array, key: Array):
+  collections = ['visuals', 'diagnostics']
+  terms, updated = model.apply(variables, x, mask, rngs={'sample': key}, mutable=collections)
+  return terms, updated.get('visuals', {}), updated.get('diagnostics', {})
+
+
+def _levels(tree: dict[str, Any]) -> list[dict[str, Any]]:
+  """What each model shows, from the data inwards."""
+  levels = []
+  while tree:
+    levels.append({name: value for name, value in tree.items() if not isinstance(value, dict)})
+    tree = tree.get('base', {})
+  return levels
+
+
+def _latent_values(terms: Any, scored: np.ndarray) -> dict[str, Any]:
+  kl, counts = np.where(scored, terms.kl, 0.0).sum(axis=0), scored.sum(axis=0)
+  means = np.asarray(terms.latents.posterior.loc)[scored]  # [N, Z]
+  return {
+    'kl': float(kl.sum() / counts.sum()),
+    'kl_per_step': [float(v) for v in kl[counts > 0] / counts[counts > 0]],
+    'active_units': int((means.var(axis=0) > ACTIVE_VARIANCE).sum()),
+    'latent_size': means.shape[1],
+  }
+
+
+def sentences(history: Sequence[dict[str, Any]]) -> list[str]:
+  """What looks wrong after the last of several validations.
+
+  Args:
+    history: of one run, oldest first: `step`, and what `diagnose` returned then.
+  """
+  if not history:
+    return []
+  last, found = history[-1], []
+  if last.get('kl', DEAD_NATS) < DEAD_NATS:
+    since = _since(history, lambda values: values.get('kl', DEAD_NATS) < DEAD_NATS)
+    found.append(
+      f'posterior equals prior: KL {last["kl"]:.2g} nats/step since step {since}; try a longer '
+      'objective.kl_warmup_steps from a lower objective.kl_initial_weight, or objective.free_nats'
+    )
+  elif last.get('active_units') == 0:
+    found.append('no latent unit is active: their posterior means vary by less than 0.1')
+  for name, share in last.items():
+    if name.startswith('saturation/') and share > SATURATED_SHARE:
+      found.append(
+        f'{share:.0%} of the log-scales of {name.removeprefix("saturation/")} lie at a bound; '
+        'widen log_scale_low and log_scale_high, or train with a lower optimizer.learning_rate'
+      )
+  if last.get('residual_correlation', 0.0) > CORRELATED:
+    found.append(
+      f'the flows leave a temporal correlation of {last["residual_correlation"]:.2f}: they predict '
+      'little; train longer, or look at the shift in the report'
+    )
+  return found
+
+
+def _since(history: Sequence[dict[str, Any]], holds: Any) -> int:
+  """The step from which on something has held without a break."""
+  since = history[-1]['step']
+  for values in reversed(history):
+    if not holds(values):
+      break
+    since = values['step']
+  return since

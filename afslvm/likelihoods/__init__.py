@@ -1,0 +1,1 @@
+"""Conditional likelihoods p(y_t | ...): Linen modules from features to a density of a frame."""

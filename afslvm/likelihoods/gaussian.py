@@ -1,0 +1,101 @@
+"""Normal likelihood with a mean and a log-scale of every dimension (AF paper Section 4.1)."""
+
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from afslvm.distributions.normal import Normal
+from afslvm.likelihoods.base import ConditionalLikelihood
+from afslvm.networks import conv
+from afslvm.networks.strided import StridedConv
+from afslvm.transforms import affine
+from afslvm.types import Array
+
+
+class Gaussian(ConditionalLikelihood):
+  """N(mean(features), exp(log_scale(features))²), independent over dimensions.
+
+  Features that are maps [N, H/2, W/2, c] are doubled in size by one transposed convolution for each
+  parameter, as in the paper's code; features that are vectors [N, D] pass a dense layer each.
+
+  Attributes:
+    mean_activation: `sigmoid` for data in [0, 1], `linear` for what a flow passes on.
+    log_scale_bound: `clip` (paper) or `smooth` on (log_scale_low, log_scale_high).
+    log_scale_low: least log-scale, < 0 (paper: -15).
+    log_scale_high: greatest log-scale, > 0 (paper: 5).
+    initialization: of the heads, one of `conv.INITIALIZATIONS`.
+  """
+
+  mean_activation: str = 'linear'
+  log_scale_bound: str = 'smooth'
+  log_scale_low: float = -7.0
+  log_scale_high: float = 2.0
+  initialization: str = 'lecun'
+
+  choices: ClassVar = {
+    'mean_activation': ('linear', 'sigmoid'),
+    'log_scale_bound': ('clip', 'smooth'),
+    'initialization': conv.INITIALIZATIONS,
+  }
+  limits: ClassVar = {'log_scale_low': (None, -0.01), 'log_scale_high': (0.01, None)}
+
+  def setup(self):
+    """Declares the heads."""
+    self.mean_head = _Head(self.event_shape, self.initialization)
+    self.log_scale_head = _Head(self.event_shape, self.initialization)
+
+  def distribution(self, features: Array) -> Normal:
+    """The normal of each observation, [N, *event]."""
+    mean, log_scale = self.mean_head(features), self.log_scale_head(features)
+    if self.mean_activation == 'sigmoid':
+      mean = nn.sigmoid(mean)
+    low, high = self.log_scale_low, self.log_scale_high
+    if self.log_scale_bound == 'clip':
+      return Normal(mean, jnp.clip(log_scale, low, high))
+    return Normal(mean, affine.smooth_bound(log_scale, low, high))
+
+  def log_prob(self, features: Array, x: Array) -> Array:
+    """See base class."""
+    values = self.distribution(features).log_prob(x)
+    return jnp.sum(values.reshape(x.shape[0], -1), axis=1)
+
+  def sample(self, features: Array, temperature: float | Array = 1.0) -> Array:
+    """See base class."""
+    normal = self.distribution(features)
+    noise = jax.random.normal(self.make_rng('sample'), normal.loc.shape)
+    return normal.sample(noise, temperature)
+
+  def mean(self, features: Array) -> Array:
+    """See base class."""
+    return self.distribution(features).loc
+
+  def saturation(self, features: Array) -> Array:
+    """See base class."""
+    log_scale = self.distribution(features).log_scale
+    at_bound = affine.near_bounds(log_scale, self.log_scale_low, self.log_scale_high)
+    return jnp.mean(at_bound.reshape(at_bound.shape[0], -1), axis=1)
+
+
+class _Head(nn.Module):
+  """One parameter of every dimension, from maps of half the size or from vectors."""
+
+  event_shape: tuple[int, ...]
+  initialization: str
+
+  @nn.compact
+  def __call__(self, features: Array) -> Array:
+    if features.ndim == 4:
+      channels = self.event_shape[-1]
+      layer = StridedConv(channels, True, self.initialization, name='conv')
+      return layer(features).astype(jnp.float32)
+    size = 1
+    for side in self.event_shape:
+      size *= side
+    init = {
+      'kernel_init': conv.kernel_init(self.initialization),
+      'bias_init': conv.bias_init(self.initialization, features.shape[-1]),
+    }
+    flat = nn.Dense(size, name='dense', **init)(features)
+    return flat.reshape(-1, *self.event_shape)

@@ -1,0 +1,100 @@
+"""The training objective that a config describes."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from afslvm.errors import ConfigError
+from afslvm.models.base import SequenceModel
+from afslvm.objectives import elbo, fivo, iwae
+from afslvm.objectives.annealing import KLSettings, kl_weight
+from afslvm.transforms import preprocessing
+from afslvm.types import Array, PyTree
+
+BOUNDS = ('elbo', 'iwae', 'fivo')
+# (params, model_state, batch, key, step) -> (loss, (metrics, new model_state))
+Loss = Callable[[PyTree, PyTree, dict[str, Array], Array, Array], tuple[Array, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveSettings(KLSettings):
+  """Which bound is maximised, and how its divergence is weighted.
+
+  Attributes:
+    bound: `elbo` (AF paper Eq. 20), `iwae` over whole sequences, or `fivo`, a particle filter's.
+    num_samples: draws or particles per sequence, K; `elbo` takes one.
+    resample_threshold: of `fivo`, as a share of K.
+  """
+
+  bound: str = 'elbo'
+  num_samples: int = 1
+  resample_threshold: float = 0.5
+
+  choices: ClassVar = {'bound': BOUNDS}
+  limits: ClassVar = {
+    **KLSettings.limits,
+    'num_samples': (1, None),
+    'resample_threshold': (0.0, 1.0),
+  }
+
+  def check(self):
+    """Raises ConfigError for options that the bound doesn't have."""
+    if self.bound == 'elbo' and self.num_samples != 1:
+      raise ConfigError(
+        f'objective.num_samples={self.num_samples} needs objective.bound=iwae or fivo; elbo takes 1'
+      )
+    if self.bound != 'elbo' and (self.free_nats, self.kl_balance) != (0.0, 0.5):
+      raise ConfigError(
+        f'objective.bound={self.bound} weighs samples, not divergences: free_nats must be 0.0 and '
+        'kl_balance 0.5'
+      )
+
+
+def make_loss(settings: ObjectiveSettings, model: SequenceModel, dequantisation: str) -> Loss:
+  """The loss of a train step, a mean over scored steps in nats per step."""
+  if settings.bound == 'elbo':
+
+    def negative_elbo(params, model_state, batch, key, step):
+      return elbo.negative_elbo(
+        model, dequantisation, params, model_state, batch, key, step, settings
+      )
+
+    return negative_elbo
+
+  def negative_bound(params, model_state, batch, key, step):
+    noise_key, sample_key = jax.random.split(key)
+    x = preprocessing.dequantise(noise_key, batch['x'], dequantisation)
+    variables = {'params': params, **model_state}
+    weight = kl_weight(settings, step)
+    sample = _importance if settings.bound == 'iwae' else _particles
+    bound, terms, updated = sample(settings, model, variables, x, batch['mask'], sample_key, weight)
+    loss = -jnp.sum(bound) / jnp.maximum(jnp.sum(terms.scored), 1)
+    metrics = {'loss': loss, **elbo.terms_metrics(model, dequantisation, terms)}
+    return loss, ({**metrics, 'kl_weight': weight}, updated)
+
+  return negative_bound
+
+
+def _importance(settings, model, variables, x, mask, key, weight):
+  """The bound, terms of the first draw for the log, and the updated collections."""
+  keys = jax.random.split(key, settings.num_samples)
+  bound, terms, updated = iwae.importance_bound(model, variables, x, mask, keys, weight)
+  return bound, jax.tree.map(lambda term: term[0], terms), updated
+
+
+def _particles(settings, model, variables, x, mask, key, weight):
+  """As `_importance`; the terms of the log come from a pass of their own, without gradient."""
+  collections = tuple(name for name in variables if name != 'params')
+  filtered = fivo.particle_bound(
+    model,
+    variables,
+    *(x, mask, key, settings.num_samples),
+    threshold=settings.resample_threshold,
+    kl_weight=weight,
+    mutable=collections,
+  )
+  terms = model.apply(jax.lax.stop_gradient(variables), x, mask, rngs={'sample': key})
+  return filtered.bound, terms, filtered.collections

@@ -1,0 +1,10 @@
+"""SLVM on moving digits, 16 x 16: a minute or two on two cores.
+
+python launch/train.py --config=configs/moving_digits/slvm.py --workdir=runs/slvm
+"""
+
+from configs import common, small_slvm
+
+
+def get_config():
+  return small_slvm.get_config(num_flows=0, data=common.MOVING_DIGITS, train={'num_steps': 1500})

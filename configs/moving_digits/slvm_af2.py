@@ -1,0 +1,10 @@
+"""SLVM + 2-AF on moving digits, 16 x 16: a minute or two on two cores.
+
+python launch/train.py --config=configs/moving_digits/slvm_af2.py --workdir=runs/slvm_af2
+"""
+
+from configs import common, small_slvm
+
+
+def get_config():
+  return small_slvm.get_config(num_flows=2, data=common.MOVING_DIGITS, train={'num_steps': 1500})

@@ -1,0 +1,29 @@
+"""SLVM and SLVM under temporal flows, small enough for two cores, by number of transforms.
+
+Against the paper's (Appendix B): narrower networks, a smaller latent variable, a flow at half the
+resolution, a higher learning rate with warm-up and cosine decay, and a divergence whose weight
+rises from 0.01 over the first third of training, without which z is not used. As in the paper SLVM
+has two LSTM layers in prior and posterior, and one under flows.
+"""
+
+from configs import common, small_flows
+
+
+def get_config(num_flows: int, data: dict, train: dict, widths: tuple[int, ...] = (16, 32)):
+  layers = 1 if num_flows else 2
+  num_steps = train['num_steps']
+  base = common.slvm(
+    16,
+    encoder={'widths': widths, 'features': 64, 'input_bound': 10.0 if num_flows else 0.0},
+    decoder={'widths': widths[::-1]},
+    prior={'features': 64, 'hidden': 64, 'layers': layers},
+    inference={'hidden': 64, 'layers': layers},
+    likelihood={'mean_activation': 'linear' if num_flows else 'sigmoid'},
+  )
+  return common.experiment(
+    data={'length': 3 * num_flows + 10 if num_flows else 13, **data},
+    model=common.temporal_flows(base, small_flows.CONDITIONER, small_flows.flows(num_flows)),
+    objective={'kl_initial_weight': 0.01, 'kl_warmup_steps': num_steps * 3 // 10},
+    optimizer={'learning_rate': 3e-3, 'schedule': 'cosine', 'warmup_steps': num_steps * 3 // 100},
+    train={'batch_size': 16, 'log_every': 25, 'eval_every': 250, **train},
+  )
