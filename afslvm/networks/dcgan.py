@@ -21,15 +21,15 @@ class Layer(nn.Module):
   """A convolution -> normalisation -> LeakyReLU(0.2)."""
 
   conv: nn.Module
-  normalization: str
+  kind: str
 
   def setup(self):
-    """Declares the normalisation; the convolution is given."""
-    self.norm = conv.Normalization(self.normalization)
+    """Declares the normalisation, one of `conv.NORMALIZATIONS`; the convolution is given."""
+    self.normalization = conv.Normalization(self.kind)
 
   def __call__(self, x: Array, mask: Array | None = None) -> Array:
     """`mask` [N] marks the frames that count in batch statistics."""
-    return nn.leaky_relu(self.norm(self.conv(x), mask), 0.2)
+    return nn.leaky_relu(self.normalization(self.conv(x), mask), 0.2)
 
 
 class DcganEncoder(nn.Module):
