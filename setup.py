@@ -57,7 +57,14 @@ setuptools.setup(
   extras_require={
     'cuda': ['jax[cuda13]>=0.10.2'],  # NVIDIA GPUs
     'tpu': ['jax[tpu]>=0.10.2'],  # Cloud TPU
+    # Data sets made from recordings; kth and video_folder need av, bair needs google-crc32c.
+    'video': [
+      'av>=14',  # decodes videos with FFmpeg's libraries, which its wheels contain
+      'google-crc32c>=1.6',  # checksums of TFRecords; in Python those of bair would take days
+    ],
     'test': [
+      'av>=14',  # as in `video`, whose data sets are tested
+      'google-crc32c>=1.6',  # likewise
       'ipykernel>=6.29',  # the kernel that nbclient starts
       'mypy>=1.15',  # types of the pure parts
       'nbclient>=0.10',  # runs the colabs in smoke mode

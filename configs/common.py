@@ -14,6 +14,7 @@ CONV = {
   'decoder_depth': 4,
   'normalization': 'batch',
   'patch': 1,
+  'skip': False,
   'initialization': 'lecun',
   'head_initialization': 'zeros',
   'compute_dtype': 'float32',

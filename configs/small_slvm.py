@@ -9,15 +9,22 @@ has two LSTM layers in prior and posterior, and one under flows.
 from configs import common, small_flows
 
 
-def get_config(num_flows: int, data: dict, train: dict, widths: tuple[int, ...] = (16, 32)):
+def get_config(
+  num_flows: int,
+  data: dict,
+  train: dict,
+  widths: tuple[int, ...] = (16, 32),
+  latent_size: int = 16,
+  hidden: int = 64,
+):
   layers = 1 if num_flows else 2
   num_steps = train['num_steps']
   base = common.slvm(
-    16,
-    encoder={'widths': widths, 'features': 64, 'input_bound': 10.0 if num_flows else 0.0},
+    latent_size,
+    encoder={'widths': widths, 'features': hidden, 'input_bound': 10.0 if num_flows else 0.0},
     decoder={'widths': widths[::-1]},
-    prior={'features': 64, 'hidden': 64, 'layers': layers},
-    inference={'hidden': 64, 'layers': layers},
+    prior={'features': hidden, 'hidden': hidden, 'layers': layers},
+    inference={'hidden': hidden, 'layers': layers},
     likelihood={'mean_activation': 'linear' if num_flows else 'sigmoid'},
   )
   return common.experiment(

@@ -3,10 +3,11 @@ r"""Prepares a data set, verifies it, and prints what is in it.
     python launch/prepare_data.py --dataset=moving_digits
     python launch/prepare_data.py --dataset=stochastic_moving_mnist --source=MNIST_DIRECTORY \
         --options=frame_size=32,num_digits=2
+    python launch/prepare_data.py --dataset=kth --source=KTH_DIRECTORY --options=persons=svg
 
-A data set that is there already is verified only; a damaged one is replaced. Exit codes: 2 for a
-mistake in a flag, 3 for source files that are missing or damaged, 6 for a directory that can't be
-written.
+A data set that is there already is verified only; one that is damaged, or was made from other files
+than --source holds, is replaced. Exit codes: 2 for a mistake in a flag, 3 for source files that are
+missing or damaged, 6 for a directory that can't be written or a package that isn't installed.
 """
 
 import os
@@ -32,7 +33,11 @@ def table(builder, manifest) -> str:
     size = sum(file['bytes'] for name, file in manifest['files'].items() if f'-{split}.' in name)
     shape = 'x'.join(map(str, entry['event_shape']))
     value_range = f'{entry["minimum"]:.4g} to {entry["maximum"]:.4g}'
-    counts = (f'{entry["sequences"]:,}', str(entry['frames']))
+    frames = str(entry['frames'])
+    shortest = min(entry.get('lengths', []), default=entry['frames'])
+    if shortest < entry['frames']:  # ragged
+      frames = f'{shortest}..{frames}'
+    counts = (f'{entry["sequences"]:,}', frames)
     rows.append((split, *counts, shape, value_range, f'{size / 1e6:.1f}'))
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = ('  '.join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
@@ -52,6 +57,8 @@ def main(argv):
   manifest = prepare.prepare(builder)
   print(f'{builder.name} at {os.path.abspath(builder.data_dir)}')
   print(table(builder, manifest))
+  for note in manifest.get('notes', []):
+    print(note)
   print(f'verified; fingerprint {manifest_lib.fingerprint(manifest)}')
 
 

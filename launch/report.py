@@ -113,9 +113,14 @@ def _held_out(run):
 
   source, seed = prepare.open_split(run.parts.dataset, SPLIT), cli.FLAGS.seed
   rng = np.random.default_rng(seed)
-  chosen = rng.choice(len(source), size=min(cli.FLAGS.num_sequences, len(source)), replace=False)
-  indices = [int(index) for index in chosen]
-  stored = np.stack([source[index] for index in indices])
+  candidates = np.arange(len(source))
+  if source.lengths is not None:  # ragged: those as long as in training
+    candidates = np.flatnonzero(source.lengths >= run.parts.data['length'])
+  size = min(cli.FLAGS.num_sequences, len(candidates))
+  indices = [int(index) for index in rng.choice(candidates, size=size, replace=False)]
+  sequences = [source[index] for index in indices]
+  shortest = min(map(len, sequences), default=0)
+  stored = np.stack([x[:shortest] for x in sequences])
   x = preprocessing.dequantise(jax.random.key(seed), stored, run.parts.data['dequantisation'])
   return Sequences(indices, np.asarray(x), SPLIT, seed)
 

@@ -119,7 +119,8 @@ def test_configs_list_every_option_with_its_default():
   assert defaults(AutoregressiveAffine, 'conditioner') == common.FLOW
   assert {'name': 'conv', **defaults(ConvConditioner, 'event_shape')} == common.CONV
   assert {'name': 'dense', **defaults(DenseConditioner, 'event_shape')} == common.DENSE
-  for table in (common.MOVING_DIGITS, common.STOCHASTIC_MOVING_MNIST):
+  datasets = (common.MOVING_DIGITS, common.STOCHASTIC_MOVING_MNIST, common.KTH)
+  for table in (*datasets, common.BAIR, common.VIDEO_FOLDER):
     assert {'name': table['name'], **options(table['name'])} == table
 
 

@@ -9,7 +9,8 @@ from afslvm import reference_weights
 from afslvm.errors import ConfigError, DataError
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'golden'
-FILES = sorted(GOLDEN.glob('af*.npz'))
+FILES = sorted(path for path in GOLDEN.glob('*.npz') if not path.stem.startswith('slvm'))
+LATENT_FILES = sorted(GOLDEN.glob('slvm*.npz'))
 PREFIX = 'cond_like.transforms.'
 
 
@@ -97,6 +98,140 @@ def synthetic_weights(num_flows, frame_channels=3, window=2, width=4, depths=(2,
   return {name: value.astype(np.float32) for name, value in arrays.items()}
 
 
+# ---- the same for the latent variable model ------------------------------------------------------
+
+
+def convolve_strided(x, weight, bias):
+  """4 x 4, stride 2, padding 1, of [N, C, H, W] with a kernel OIHW."""
+  padded = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)])
+  height, width = x.shape[2] // 2, x.shape[3] // 2
+  out = np.zeros((len(x), len(weight), height, width)) + bias[:, None, None]
+  for i in range(4):
+    for j in range(4):
+      taps = padded[:, :, i : i + 2 * height : 2, j : j + 2 * width : 2]
+      out += np.einsum('oc,nchw->nohw', weight[:, :, i, j], taps)
+  return out
+
+
+def spread(x, weight, bias, stride):
+  """Transposed 4 x 4 convolution with a kernel IOHW: every input adds a scaled kernel."""
+  height, width = stride * (x.shape[2] - 1) + 4, stride * (x.shape[3] - 1) + 4
+  out = np.zeros((len(x), weight.shape[1], height, width))
+  for i in range(x.shape[2]):
+    for j in range(x.shape[3]):
+      added = np.einsum('nc,cohw->nohw', x[:, :, i, j], weight)
+      out[:, :, stride * i : stride * i + 4, stride * j : stride * j + 4] += added
+  out = out[:, :, 1:-1, 1:-1] if stride == 2 else out
+  return out + bias[:, None, None]
+
+
+def leaky_norm(x, w, name):
+  w = {k: w[f'{name}.batch_norm.{k}'][:, None, None] for k in ('weight', 'bias')} | {
+    k: w[f'{name}.batch_norm.running_{k}'][:, None, None] for k in ('mean', 'var')
+  }
+  x = (x - w['mean']) / np.sqrt(w['var'] + 1e-5) * w['weight'] + w['bias']
+  return np.where(x > 0, x, 0.2 * x)
+
+
+def lstm_layers(w, net, state, x):
+  """One step of all layers; `state` is a list of [hidden, cell]."""
+  for k, (h, c) in enumerate(state):
+    name = f'{net}.temporal_network.layers.{k}.lstm'
+    gates = x @ w[f'{name}.weight_ih'].T + h @ w[f'{name}.weight_hh'].T
+    i, f, g, o = np.split(gates + w[f'{name}.bias_ih'] + w[f'{name}.bias_hh'], 4, axis=-1)
+    c = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
+    x = h = np.tanh(c) / (1 + np.exp(-o))
+    state[k] = [h, c]
+  return x
+
+
+def first_state(w, net, batch):
+  layers = sum(f'{net}.temporal' in name and 'initial_hidden' in name for name in w)
+  name = f'{net}.temporal_network.layers'
+  return [
+    [np.repeat(w[f'{name}.{k}.initial_{p}'], batch, axis=0) for p in ('hidden', 'cell')]
+    for k in range(layers)
+  ]
+
+
+def heads(w, net, h):
+  name = f'{net}.param_layers'
+  loc, log_scale = (
+    h @ w[f'{name}.{p}.layers.0.linear.weight'].T + w[f'{name}.{p}.layers.0.linear.bias']
+    for p in ('loc', 'scale')
+  )
+  return loc, np.exp(np.clip(log_scale, -15, 5))
+
+
+def latent_terms(y, w, eps, sigmoid):
+  """log-likelihood and KL [T, B] of y [T, B, C, H, W] with posterior draws made of `eps`."""
+  batch, z = y.shape[1], np.zeros((y.shape[1], eps.shape[-1]))
+  states = {net: first_state(w, net, batch) for net in ('prior', 'approx_post')}
+  terms = []
+  for t in range(len(y)):
+    h = z
+    for k in range(2):
+      name = f'prior.spatial_network.layers.{k}.linear'
+      h = np.maximum(h @ w[f'{name}.weight'].T + w[f'{name}.bias'], 0)
+    mu_p, s_p = heads(w, 'prior', lstm_layers(w, 'prior', states['prior'], h))
+    h, net = y[t], 'approx_post.spatial_network.layers'
+    h = leaky_norm(
+      convolve_strided(h, w[f'{net}.0.linear.weight'], w[f'{net}.0.linear.bias']), w, f'{net}.0'
+    )
+    whole = np.einsum('nchw,ochw->no', h, w[f'{net}.1.linear.weight'])
+    h = leaky_norm((whole + w[f'{net}.1.linear.bias'])[:, :, None, None], w, f'{net}.1')[:, :, 0, 0]
+    h = lstm_layers(w, 'approx_post', states['approx_post'], np.concatenate([h, z], axis=-1))
+    mu_q, s_q = heads(w, 'approx_post', h)
+    z = mu_q + s_q * eps[t]
+    h, net = z[:, :, None, None], 'cond_like.spatial_network.layers.0'
+    h = leaky_norm(spread(h, w[f'{net}.linear.weight'], w[f'{net}.linear.bias'], 1), w, net)
+    net = 'cond_like.param_layers'
+    loc, raw = (
+      spread(h, w[f'{net}.{p}.layers.0.linear.weight'], w[f'{net}.{p}.layers.0.linear.bias'], 2)
+      for p in ('loc', 'scale')
+    )
+    loc, scale = 1 / (1 + np.exp(-loc)) if sigmoid else loc, np.exp(np.clip(raw, -15, 5))
+    log_prob = -0.5 * (((y[t] - loc) / scale) ** 2 + np.log(2 * np.pi)) - np.log(scale)
+    kl = np.log(s_p / s_q) + (s_q**2 + (mu_q - mu_p) ** 2) / (2 * s_p**2) - 0.5
+    terms.append((log_prob.sum(axis=(1, 2, 3)), kl.sum(axis=1)))
+  return [np.stack(values) for values in zip(*terms, strict=True)]
+
+
+def latent_weights(channels=2, layers=2, seed=3):
+  """Random arrays of an SLVM on 8 x 8 frames: z 3, LSTMs 5, convolutions 4."""
+  rng = np.random.default_rng(seed)
+  shapes = {}
+
+  def layer(name, *shape, outputs, norm=False):
+    shapes[f'{name}.linear.weight'], shapes[f'{name}.linear.bias'] = shape, (outputs,)
+    for what in ('weight', 'bias', 'running_mean', 'running_var') if norm else ():
+      shapes[f'{name}.batch_norm.{what}'] = (outputs,)
+
+  posterior, decoder = 'approx_post.spatial_network.layers', 'cond_like.spatial_network.layers'
+  layer(f'{posterior}.0', 4, channels, 4, 4, outputs=4, norm=True)
+  layer(f'{posterior}.1', 6, 4, 4, 4, outputs=6, norm=True)
+  layer(f'{decoder}.0', 3, 4, 4, 4, outputs=4, norm=True)
+  for head in ('loc', 'scale'):
+    layer(f'cond_like.param_layers.{head}.layers.0', 4, channels, 4, 4, outputs=channels)
+    for net in ('prior', 'approx_post'):
+      layer(f'{net}.param_layers.{head}.layers.0', 3, 5, outputs=3)
+  layer('prior.spatial_network.layers.0', 4, 3, outputs=4)
+  layer('prior.spatial_network.layers.1', 4, 4, outputs=4)
+  for net, inputs in (('prior', 4), ('approx_post', 6 + 3)):
+    for k in range(layers):
+      name = f'{net}.temporal_network.layers.{k}'
+      shapes.update({f'{name}.initial_{p}': (1, 5) for p in ('hidden', 'cell')})
+      shapes[f'{name}.lstm.weight_ih'] = (20, 5 if k else inputs)
+      shapes[f'{name}.lstm.weight_hh'] = (20, 5)
+      shapes.update({f'{name}.lstm.bias_{p}': (20,) for p in ('ih', 'hh')})
+  return {
+    name: (rng.uniform(0.5, 2.0, shape) if 'var' in name else 0.4 * rng.normal(size=shape)).astype(
+      np.float32
+    )
+    for name, shape in shapes.items()
+  }
+
+
 # ---- what this library computes ------------------------------------------------------------------
 
 
@@ -144,6 +279,82 @@ def test_golden_numbers_are_reproduced(path):
     assert relative_error(shift, golden['out/shift'][:, m]) < 1e-4
   np.testing.assert_allclose(y, golden['out/noise'], rtol=1e-4, atol=1e-4)
   np.testing.assert_allclose(log_likelihood, golden['out/cll'], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+  'path',
+  [pytest.param(path, id=path.stem) for path in LATENT_FILES]
+  or [pytest.param(None, marks=pytest.mark.skip(reason=f'needs {GOLDEN}/slvm*.npz'))],
+)
+def test_golden_numbers_of_latent_models_are_reproduced(path):
+  """Prior, posterior, draws, likelihood and divergence of every frame, with the code's noise."""
+  model, variables = reference_weights.load(path)
+  with np.load(path, allow_pickle=False) as file:
+    golden = {name: file[name] for name in file if not name.startswith('weight/')}
+  terms = apply_with_noise(model, variables, golden['x'], golden['eps'])
+  frames = golden['out/frame']
+
+  def time_first(value):
+    return np.swapaxes(np.asarray(value), 0, 1)[frames]
+
+  np.testing.assert_array_equal(np.flatnonzero(np.asarray(terms.scored)[0]), frames)
+  latents = terms.latents
+  found = {
+    'cll': terms.log_likelihood - terms.log_det,
+    'kl': terms.kl,
+    'z': latents.z,
+    'prior_loc': latents.prior.loc,
+    'prior_scale': np.exp(latents.prior.log_scale),
+    'post_loc': latents.posterior.loc,
+    'post_scale': np.exp(latents.posterior.log_scale),
+  }
+  for name, value in found.items():
+    assert relative_error(time_first(value), golden[f'out/{name}']) < 1e-4, name
+
+
+def apply_with_noise(model, variables, x, eps):
+  """Terms of x [T, B, C, H, W] with posterior draws made of eps [T', B, Z]."""
+  noise = {'latent': np.swapaxes(eps, 0, 1)}
+  inner = model
+  while hasattr(inner, 'base'):
+    inner, noise = inner.base, {'base': noise}
+  return model.apply({**variables, 'noise': noise}, np.transpose(x, (1, 0, 3, 4, 2)))
+
+
+@pytest.mark.parametrize('num_flows', [0, 1, 2])
+def test_numbers_of_other_latent_models(num_flows):
+  """Under flows the mean is linear, and the model starts after the flows' windows."""
+  weights = latent_weights(layers=1 if num_flows else 2)
+  weights |= synthetic_weights(num_flows, frame_channels=2) if num_flows else {}
+  rng = np.random.default_rng(2)
+  x = rng.uniform(size=(2 * num_flows + 3, 2, 2, 8, 8)).astype(np.float32)
+  eps = rng.normal(size=(3, 2, 3)).astype(np.float32)
+  model, variables = reference_weights.load(weights, frame_size=(8, 8))
+  y, log_det = x, 0.0
+  if num_flows:
+    _, y, exact = reference_terms(x, weights, num_flows, window=2)
+    log_det = -0.5 * (y**2 + np.log(2 * np.pi)).sum(axis=(2, 3, 4)) - exact
+  log_likelihood, kl = latent_terms(y, weights, eps, sigmoid=not num_flows)
+  terms = apply_with_noise(model, variables, x, eps)
+  scored = np.asarray(terms.scored)[0]
+  np.testing.assert_array_equal(np.flatnonzero(scored), np.arange(2 * num_flows, len(x)))
+  np.testing.assert_allclose(np.asarray(terms.kl).T[scored], kl, rtol=1e-4)
+  elbo = log_likelihood - log_det - kl
+  np.testing.assert_allclose(np.asarray(terms.elbo).T[scored], elbo, rtol=1e-4)
+
+
+@pytest.mark.parametrize('num_flows', [0, 2])
+def test_latent_round_trip(num_flows):
+  """Of an LSTM's two biases only the sum is kept."""
+  weights = latent_weights() | (synthetic_weights(2, frame_channels=2) if num_flows else {})
+  model, variables = reference_weights.load(weights, frame_size=(8, 8))
+  again = reference_weights.to_reference(model, variables)
+  assert again.keys() == weights.keys()
+  for name, value in weights.items():
+    if 'lstm.bias' in name:
+      other = name.replace('bias_ih', '?').replace('bias_hh', 'bias_ih').replace('?', 'bias_hh')
+      value, again[name] = value + weights[other], again[name] + again[other]
+    np.testing.assert_allclose(again[name], value, rtol=1e-6, atol=1e-7)
 
 
 # ---- other sizes ---------------------------------------------------------------------------------
@@ -231,7 +442,23 @@ MISTAKES = {
     with_array(f'{PREFIX}1.network.shift_nett.bias', 3),
     'did you mean "network.shift_net.bias"',
   ),
-  'unknown elsewhere': (with_array('prior.lstm.bias', 3), 'prior.lstm.bias is no weight'),
+  'unknown elsewhere': (with_array('posterior.lstm.bias', 3), 'posterior.lstm.bias is no weight'),
+  'unknown in an SLVM': (
+    {**latent_weights(), 'prior.lstm.bias': np.zeros(3)},
+    'prior.lstm.bias is no weight of an SLVM',
+  ),
+  'missing in an SLVM': (
+    {
+      k: v
+      for k, v in latent_weights().items()
+      if k != 'prior.param_layers.loc.layers.0.linear.bias'
+    },
+    'prior.param_layers.loc.layers.0.linear.bias is missing',
+  ),
+  'wrong shape in an SLVM': (
+    {**latent_weights(), 'approx_post.temporal_network.layers.0.lstm.weight_ih': np.zeros((20, 4))},
+    '20, 4',
+  ),
   'wrong shape': (with_array(f'{PREFIX}0.network.encoder.0.main.0.weight', (9, 4, 3, 3)), '9, 4'),
   'no kernel': (with_array(f'{PREFIX}0.network.init_decoder.main.0.weight', (4,)), 'convolution'),
   'nothing': ({}, 'there are no weights'),
@@ -242,7 +469,7 @@ MISTAKES = {
 def test_mistakes_are_one_line(name):
   weights, words = MISTAKES[name]
   with pytest.raises(ConfigError) as caught:
-    reference_weights.load(weights, frame_size=(5, 4))
+    reference_weights.load(weights, frame_size=(8, 8))
   assert words in str(caught.value)
   assert '\n' not in str(caught.value)
 

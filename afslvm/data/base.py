@@ -1,8 +1,9 @@
-"""What a data set implements: a TFDS builder of equally shaped sequences, without TensorFlow.
+"""What a data set implements: a TFDS builder of sequences, without TensorFlow.
 
 A subclass of `SequenceBuilder` names its options, the shape of one observation, and yields the
-sequences of a split; a subclass of `DrawnBuilder` draws blocks of random sequences instead.
-`afslvm.data.prepare` writes, checks and opens the records.
+sequences of a split; a subclass of `DrawnBuilder` draws blocks of random sequences instead, and one
+of `recorded.RecordedBuilder` reads them from files. Sequences have equal lengths unless the class
+is `ragged`. `afslvm.data.prepare` writes, checks and opens the records.
 """
 
 import abc
@@ -10,7 +11,6 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
-import math
 import os
 import time
 import types
@@ -21,13 +21,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from afslvm.data import options as options_lib
+from afslvm.data import shards
 from afslvm.data.options import Integer, Option
 from afslvm.errors import ConfigError, DataError
 
 SPLITS = ('train', 'validation', 'test')
-
-# TFDS keeps one split in memory while it writes; beyond 1 GB it asks for TensorFlow.
-MAX_SPLIT_BYTES = 950_000_000
 
 SECONDS_BETWEEN_REPORTS = 3.0
 
@@ -67,21 +65,47 @@ class LocalInfo(tfds.core.DatasetInfo):
       super().read_from_directory(dataset_info_dir)
 
 
+class Progress:
+  """Says every few seconds how far something is, and how long it will take."""
+
+  def __init__(self, report: Callable[[str], None], what: str):
+    self._report, self._what = report, what
+    self._begin = self._last = time.monotonic()
+
+  def __call__(self, done: int, total: int, unit: str):
+    """Reports `done` of `total`, unless the last report is recent."""
+    now = time.monotonic()
+    if now < self._last + SECONDS_BETWEEN_REPORTS:
+      return
+    self._last = now
+    left = f', {_duration((now - self._begin) * (total - done) / done)} left' if done else ''
+    self._report(f'{self._what}, {done} of {total} {unit}{left}')
+
+
+def _duration(seconds: float) -> str:
+  return f'{seconds:.0f} s' if seconds < 100 else f'{seconds / 60:.0f} min'
+
+
 @dataclasses.dataclass
 class Tally:
   """Running summary of the sequences of one split, independent of the file format."""
 
   sequences: int = 0
+  lengths: list[int] = dataclasses.field(default_factory=list)
   minimum: float = float('inf')
   maximum: float = float('-inf')
   digest: Any = dataclasses.field(default_factory=hashlib.sha256)
 
-  def add(self, x: np.ndarray):
-    """Counts the sequence x [T, *event]."""
+  def add(self, record: Mapping[str, np.ndarray]):
+    """Counts the sequence x [T, *event]; what else the record holds enters the digest only."""
+    x = record['x']
     self.sequences += 1
+    self.lengths.append(len(x))
     self.minimum = min(self.minimum, x.min().item())
     self.maximum = max(self.maximum, x.max().item())
-    self.digest.update(np.ascontiguousarray(x, x.dtype.newbyteorder('<')))
+    for name in sorted(record, key=lambda name: (name != 'x', name)):
+      values = record[name]
+      self.digest.update(np.ascontiguousarray(values, values.dtype.newbyteorder('<')))
 
 
 class SequenceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -92,9 +116,12 @@ class SequenceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     data_space: '8bit' (uint8 levels) or 'continuous' (float32 values).
     embedded: whether the data can be made without any file from outside.
     source_hint: for data that needs files, what `source` should be.
+    ragged: whether sequences have different lengths.
+    EXTRAS: what records hold beside x, as {name: shape of one step}, float32; models don't see it.
   Attributes of an instance, known before any record exists:
     options: namespace of all options.
-    num_frames: T; event_shape: shape of one observation; dtype: of the records.
+    num_frames: T, or of ragged data the most that T can be.
+    event_shape: shape of one observation; dtype: of the records.
   """
 
   VERSION = tfds.core.Version('1.0.0')
@@ -102,6 +129,8 @@ class SequenceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   data_space: ClassVar[str] = '8bit'
   embedded: ClassVar[bool] = False
   source_hint: ClassVar[str] = ''
+  ragged: bool = False
+  EXTRAS: ClassVar[Mapping[str, tuple[int, ...]]] = types.MappingProxyType({})
   url_infos: ClassVar[None] = None  # TFDS downloads nothing for us, so it needs no checksums
 
   def __init_subclass__(cls, **kwargs):
@@ -124,7 +153,6 @@ class SequenceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     self.given_options = dict(options)
     self.options = options_lib.check(self.name, self.OPTIONS, options)
     self.check_options()
-    self._check_size()
     self.tallies: dict[str, Tally] = {}
     self.report: Callable[[str], None] = logging.getLogger('afslvm').info
     config = SequenceConfig(
@@ -145,12 +173,27 @@ class SequenceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Number of sequences in `split`."""
 
   @abc.abstractmethod
-  def sequences(self, split: str) -> Iterator[np.ndarray]:
-    """Yields the sequences [T, *event] of `split`, in order."""
+  def sequences(self, split: str) -> Iterator[np.ndarray | dict[str, np.ndarray]]:
+    """Yields the sequences [T, *event] of `split`, in order.
+
+    With `EXTRAS`, dictionaries of x [T, *event] and each of the extras [T, *shape].
+    """
+
+  def expected_size(self, split: str) -> int | None:
+    """Number of sequences that `sequences` will yield; None where only reading them all tells."""
+    return self.split_size(split)
+
+  def notes(self) -> list[str]:
+    """Lines about this data set for whoever prepares it, such as what its source lacks."""
+    return []
+
+  def source_digest(self) -> str:
+    """Identifies the files of `source`; prepared data of other files are replaced. '': unknown."""
+    return ''
 
   @property
   def num_frames(self) -> int:
-    """Frames T of every sequence."""
+    """Frames T of every sequence; of ragged data the most that there can be."""
     return self.options.num_frames
 
   @property
@@ -172,42 +215,45 @@ class SequenceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     return builder
 
   def _info(self):
-    feature = tfds.features.Tensor(
-      shape=(self.num_frames, *self.event_shape), dtype=self.dtype.type, encoding='bytes'
-    )
+    frames = None if self.ragged else self.num_frames
+    shapes = {'x': (self.event_shape, self.dtype.type)}
+    shapes |= {name: (shape, np.float32) for name, shape in self.EXTRAS.items()}
     return LocalInfo(
       builder=self,
       description=(self.__doc__ or '').strip(),
-      features=tfds.features.FeaturesDict({'x': feature}),
+      features=tfds.features.FeaturesDict(
+        {
+          name: tfds.features.Tensor(shape=(frames, *shape), dtype=dtype, encoding='bytes')
+          for name, (shape, dtype) in shapes.items()
+        }
+      ),
       disable_shuffling=True,  # records keep the order in which they are made
     )
+
+  def _generate_splits(self, dl_manager, download_config):
+    # In place of TFDS' own writer, which keeps a split in memory and beyond 1 GB needs TensorFlow.
+    features = self.info.features
+    return [
+      shards.write_split(split, examples, features, self._get_filename_template(split_name=split))
+      for split, examples in self._split_generators(dl_manager).items()
+    ]
 
   def _split_generators(self, dl_manager):
     return {split: self._generate_examples(split) for split in SPLITS}
 
   def _generate_examples(self, split):
     tally = self.tallies[split] = Tally()
-    total = self.split_size(split)
-    announce = time.monotonic() + SECONDS_BETWEEN_REPORTS
-    for index, x in enumerate(self.sequences(split)):
-      tally.add(x)
-      if time.monotonic() > announce:
-        announce = time.monotonic() + SECONDS_BETWEEN_REPORTS
-        self.report(f'{self.name}: {split}, {index} of {total} sequences')
-      yield index, {'x': x}
-    if tally.sequences != total:
-      raise DataError(f'{self.name}: {split} gave {tally.sequences} of {total} sequences')
-
-  def _check_size(self):
-    per_sequence = self.num_frames * math.prod(self.event_shape) * self.dtype.itemsize
-    for split in SPLITS:
-      size = self.split_size(split) * per_sequence
-      if size > MAX_SPLIT_BYTES:
-        raise ConfigError(
-          f'{self.name}: {split} would take {size / 1e9:.2f} GB and at most '
-          f'{MAX_SPLIT_BYTES / 1e9:.2f} GB can be written; lower data.num_{split} '
-          f'to {MAX_SPLIT_BYTES // per_sequence} or less'
-        )
+    total = self.expected_size(split)
+    progress = Progress(self.report, f'{self.name}: {split}')
+    for record in self.sequences(split):
+      record = record if isinstance(record, dict) else {'x': record}
+      tally.add(record)
+      if total is not None:
+        progress(tally.sequences - 1, total, 'sequences')
+      yield record
+    if not tally.sequences or total not in (None, tally.sequences):
+      expected = f'{tally.sequences} of {total}' if total else 'no'
+      raise DataError(f'{self.name}: {split} gave {expected} sequences')
 
   # TFDS announces both on stdout; the caller's own messages say it once.
   def _log_download_bytes(self):

@@ -8,6 +8,8 @@ import json
 import os
 from typing import Any
 
+import numpy as np
+
 from afslvm.data.base import SPLITS, SequenceBuilder, Tally
 from afslvm.data.sources import one_line, sha256
 from afslvm.errors import DataError
@@ -17,10 +19,14 @@ _FORMAT = 1
 
 
 def summary(builder: SequenceBuilder, tally: Tally) -> dict[str, Any]:
-  """Returns the manifest's entry for one split: counts, shapes, range and content checksum."""
+  """Returns the manifest's entry for one split: counts, shapes, range and content checksum.
+
+  Of ragged data `frames` is the longest sequence, and `lengths` are those of all.
+  """
   return {
     'sequences': tally.sequences,
-    'frames': builder.num_frames,
+    'frames': max(tally.lengths) if builder.ragged else builder.num_frames,
+    **({'lengths': tally.lengths} if builder.ragged else {}),
     'event_shape': list(builder.event_shape),
     'dtype': builder.dtype.name,
     'minimum': tally.minimum,
@@ -41,6 +47,8 @@ def write(builder: SequenceBuilder):
     'format': _FORMAT,
     **_identity(builder),
     'options': vars(builder.options),
+    'source_digest': builder.source_digest(),
+    'notes': builder.notes(),
     'splits': {split: summary(builder, builder.tallies[split]) for split in SPLITS},
     'files': files,
   }
@@ -65,11 +73,19 @@ def read(builder: SequenceBuilder) -> dict[str, Any]:
       content[key] != value for key, value in _identity(builder).items()
     ):
       raise DataError(f'{path} is of another data set or version')
-    _ = [content['splits'][split]['sequences'] for split in SPLITS]
+    _ = [int(content['splits'][split]['sequences']) for split in SPLITS]
+    if builder.ragged:
+      _ = [lengths(content, split).sum() for split in SPLITS]
     _ = [(entry['bytes'], entry['sha256']) for entry in content['files'].values()]
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise DataError(f'{path} is damaged ({one_line(error)})') from error
   return content
+
+
+def lengths(content: dict[str, Any], split: str) -> np.ndarray | None:
+  """Returns the length of every sequence [N] of ragged data, None of others."""
+  found = content['splits'][split].get('lengths')
+  return None if found is None else np.array(found, np.int64)
 
 
 def check_files(folder: str, content: dict[str, Any], full: bool):

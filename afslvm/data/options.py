@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import numbers
+import re
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -96,6 +97,17 @@ class Choice(Option):
     return self.check(
       {str(choice).lower(): choice for choice in self.choices}.get(text.lower(), text)
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Word(Option):
+  """A name of the user's choice, which directories can have."""
+
+  def check(self, value: Any) -> str:
+    """See base class."""
+    if not isinstance(value, str) or not re.fullmatch(r'[A-Za-z0-9_]{1,40}', value):
+      raise ValueError('up to 40 letters, digits and underscores')
+    return value
 
 
 def check(dataset: str, table: Mapping[str, Option], given: Mapping[str, Any]):

@@ -4,7 +4,12 @@ Batches are {'x': [b, length, *event], 'mask': bool [b, length]}, writable array
 which the data are stored. `batch_size` counts the sequences of one step over all processes, and
 process p yields rows p*b to (p+1)*b of that step's batch, b = batch_size / process_count, so the
 number of processes changes nothing about which sequences a step sees, in which order.
+
+Of ragged data, sequences of fewer frames than a crop are left out, and how many is logged, unless
+`min_frames` says how short they may be: then they are padded with zeros at the end, mask False.
 """
+
+import logging
 
 import grain
 import numpy as np
@@ -21,6 +26,7 @@ def training_batches(
   batch_size: int,
   length: int,
   seed: int,
+  min_frames: int | None = None,
   process_index: int = 0,
   process_count: int = 1,
 ) -> grain.DatasetIterator:
@@ -32,8 +38,9 @@ def training_batches(
   Args:
     source: random access to sequences [T, *event], such as `prepare.open_split` returns.
     batch_size: sequences per step, over all processes.
-    length: frames per crop.
+    length: frames per crop; it begins anywhere where it fits into the sequence.
     seed: of order and crops, 0..2**32-1.
+    min_frames: of ragged data, the fewest frames a sequence needs; by default `length`.
     process_index: this process, 0..process_count-1.
     process_count: number of processes that share each step.
 
@@ -44,6 +51,7 @@ def training_batches(
     ConfigError: a value out of range. Iterating raises DataError at a damaged record.
   """
   _check(source, batch_size, length, 0, process_index, process_count)
+  source = _long_enough(source, length if min_frames is None else min_frames)
   if not 0 <= seed < 2**32:
     raise ConfigError(f'seed={seed}: needs an integer in 0..{2**32 - 1}')
 
@@ -62,6 +70,7 @@ def evaluation_batches(
   batch_size: int,
   length: int,
   start: int = 0,
+  min_frames: int | None = None,
   process_index: int = 0,
   process_count: int = 1,
 ) -> grain.IterDataset:
@@ -75,6 +84,7 @@ def evaluation_batches(
     batch_size: sequences per step, over all processes.
     length: frames per crop.
     start: first frame of every crop.
+    min_frames: of ragged data, the fewest frames a sequence needs; by default start + length.
     process_index: this process, 0..process_count-1.
     process_count: number of processes that share each step.
 
@@ -85,6 +95,7 @@ def evaluation_batches(
     ConfigError: a value out of range. Iterating raises DataError at a damaged record.
   """
   _check(source, batch_size, length, start, process_index, process_count)
+  source = _long_enough(source, start + length if min_frames is None else min_frames)
   filler = {key: np.zeros_like(value) for key, value in crop(source[0], start, length).items()}
 
   def fixed_crop(index):
@@ -107,6 +118,42 @@ def crop(x: np.ndarray, start: int, length: int) -> dict[str, np.ndarray]:
   return {'x': part, 'mask': np.arange(length) < length - missing}
 
 
+class _Chosen:
+  """Some of a source's sequences."""
+
+  def __init__(self, source, indices: np.ndarray):
+    self._source, self._indices = source, indices
+
+  def __len__(self) -> int:
+    return len(self._indices)
+
+  def __getitem__(self, index) -> np.ndarray:
+    return self._source[self._indices[index]]
+
+  def __repr__(self) -> str:
+    return f'{len(self)} of {self._source!r}'
+
+
+def _long_enough(source, min_frames: int):
+  """The sequences of at least `min_frames` frames; logs how many others there are."""
+  lengths = getattr(source, 'lengths', None)
+  if lengths is None:
+    return source
+  chosen = np.flatnonzero(lengths >= min_frames)
+  if not len(chosen):
+    raise ConfigError(
+      f'min_frames={min_frames}: the longest sequence of {source.dataset}, split {source.split}, '
+      f'has {source.num_frames} frames'
+    )
+  if len(chosen) == len(source):
+    return source
+  logging.getLogger('afslvm').info(
+    f'{source.dataset}: {source.split}, {len(source) - len(chosen)} of {len(source)} sequences '
+    f'have fewer than {min_frames} frames and are left out'
+  )
+  return _Chosen(source, chosen)
+
+
 def _share(dataset, batch_size: int, process_index: int, process_count: int) -> grain.IterDataset:
   shares = dataset.batch(batch_size // process_count, batch_fn=_stack)
   return shares[process_index::process_count].to_iter_dataset(_READ_AHEAD)
@@ -121,9 +168,11 @@ def _check(source, batch_size, length, start, process_index, process_count):
   """Raises ConfigError where a batch can't be made."""
   if length < 1 or start < 0 or start + length > source.num_frames:
     begin = f' from frame {start}' if start else ''
+    ragged = getattr(source, 'lengths', None) is not None
+    which = f' that the longest sequence of split {source.split} has' if ragged else ''
     raise ConfigError(
       f'data.length={length}: crops{begin} must have 1 frame or more and end within the '
-      f'{source.num_frames} frames of {source.dataset}'
+      f'{source.num_frames} frames of {source.dataset}{which}'
     )
   if not 0 <= process_index < process_count:
     raise ConfigError(f'process_index={process_index}: needs 0..{process_count - 1}')

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from afslvm.data import manifest as manifest_lib
-from afslvm.data.base import SPLITS, SequenceBuilder, Tally, quiet_tfds
+from afslvm.data.base import SPLITS, Progress, SequenceBuilder, Tally, quiet_tfds
 from afslvm.data.sources import one_line
 from afslvm.errors import ConfigError, DataError, PlatformError, nearest
 
@@ -25,12 +25,15 @@ class RecordSource:
 
   Attributes:
     dataset, split: names, for messages.
-    num_frames: T. event_shape, dtype: of one observation. data_space: '8bit' or 'continuous'.
+    num_frames: T, of ragged data the longest. lengths: T of every sequence [N]; None if all equal.
+    event_shape, dtype: of one observation. data_space: '8bit' or 'continuous'.
   """
 
-  def __init__(self, builder: SequenceBuilder, split: str, records):
+  def __init__(self, builder: SequenceBuilder, split: str, records, lengths=None):
     self.dataset, self.split = builder.name, split
-    self.num_frames, self.event_shape = builder.num_frames, builder.event_shape
+    self.lengths: np.ndarray | None = lengths
+    self.num_frames = builder.num_frames if lengths is None else int(lengths.max())
+    self.event_shape, self._extras = builder.event_shape, builder.EXTRAS
     self.dtype, self.data_space = builder.dtype, builder.data_space
     self._path, self._remedy = builder.data_dir, remedy(builder)
     self._records = records
@@ -39,16 +42,24 @@ class RecordSource:
     return len(self._records)
 
   def __getitem__(self, index) -> np.ndarray:
+    return self.record(index)['x']
+
+  def record(self, index) -> dict[str, np.ndarray]:
+    """Returns x [T, *event] and what else the data set keeps of the sequence, such as actions."""
     index = operator.index(index)
     if not -len(self) <= index < len(self):
       raise IndexError(f'{self!r} has no record {index}')
+    index %= len(self)
     try:
-      x = self._records[index % len(self)]['x']
+      record = self._records[index]
+      found = {name: (values.shape, values.dtype) for name, values in record.items()}
     except Exception as error:
       raise self._damaged(index, one_line(error)) from error
-    if x.shape != (self.num_frames, *self.event_shape) or x.dtype != self.dtype:
-      raise self._damaged(index, f'it is {x.dtype} {x.shape}')
-    return x
+    num_frames = self.num_frames if self.lengths is None else self.lengths[index]
+    shapes = {name: ((num_frames, *shape), 'float32') for name, shape in self._extras.items()}
+    if found != {'x': ((num_frames, *self.event_shape), self.dtype), **shapes}:
+      raise self._damaged(index, f'it is {found}')
+    return record
 
   def __repr__(self) -> str:
     return f'RecordSource({self.dataset}, {self.split}, {len(self)} sequences)'
@@ -61,7 +72,8 @@ class RecordSource:
 def prepare(builder: SequenceBuilder) -> dict[str, Any]:
   """Makes sure that the data set is on disk and intact; writes it where it isn't.
 
-  Data that fail verification are replaced. A new data set is written beside its final place and
+  Data that fail verification, or were made from other files than `source` holds now, are replaced.
+  A new data set is written beside its final place and
   renamed when complete, so no reader ever sees a part of it; processes that prepare the same data
   set wait for one another. Messages go to `builder.report`.
 
@@ -72,16 +84,23 @@ def prepare(builder: SequenceBuilder) -> dict[str, Any]:
     DataError: source files that are missing or damaged.
     PlatformError: a directory that can't be written.
   """
+  digest = builder.source_digest() if builder.source else None
   if os.path.isdir(builder.data_dir):
     try:
-      return verify(builder)
+      return _verify_up_to_date(builder, digest)
     except DataError as error:
       builder.report(f'{str(error).partition("; ")[0]}; it will be replaced')
   with _platform_errors(builder), _exclusively(builder):
     # Another process may have done it while this one waited.
     with contextlib.suppress(DataError):
-      return verify(builder)
+      return _verify_up_to_date(builder, digest)
     _build(builder)
+  return verify(builder)
+
+
+def _verify_up_to_date(builder: SequenceBuilder, digest: str | None) -> dict[str, Any]:
+  if digest is not None and digest != read_manifest(builder).get('source_digest', ''):
+    raise DataError(f'{builder.data_dir} was made from other files than {builder.source} holds')
   return verify(builder)
 
 
@@ -94,18 +113,35 @@ def verify(builder: SequenceBuilder) -> dict[str, Any]:
   Raises:
     DataError: the first defect, with the command that repairs it.
   """
-  content = _inspect(builder, full=True)
+  content = read_manifest(builder, full=True)
   for split in SPLITS:
-    source = _open(builder, split)
-    tally = Tally()
+    source = _open(builder, split, content)
+    tally, progress = Tally(), Progress(builder.report, f'{builder.name}: verifying {split}')
     for index in range(len(source)):
-      tally.add(source[index])
+      tally.add(source.record(index))
+      progress(index, len(source), 'sequences')
     found = manifest_lib.summary(builder, tally)
     for key, expected in content['splits'][split].items():
       if found.get(key) != expected:
         raise _defect(
           builder, f'{builder.data_dir}: {split} has {key} {found.get(key)}, not {expected}'
         )
+  return content
+
+
+def read_manifest(builder: SequenceBuilder, full: bool = False) -> dict[str, Any]:
+  """Reads the manifest and compares the files with it, their checksums too where `full`.
+
+  Raises:
+    DataError: missing or damaged data, with the command that repairs it.
+  """
+  if not os.path.isdir(builder.data_dir):
+    raise _defect(builder, f'{builder.name} is not prepared, there is no {builder.data_dir}')
+  try:
+    content = manifest_lib.read(builder)
+    manifest_lib.check_files(builder.data_dir, content, full)
+  except DataError as error:
+    raise _defect(builder, f'{builder.name}: {error}') from error
   return content
 
 
@@ -125,8 +161,7 @@ def open_split(builder: SequenceBuilder, split: str) -> RecordSource:
   if builder.embedded and not os.path.isdir(builder.data_dir):
     builder.report(f'{builder.name}: preparing {builder.data_dir}')
     prepare(builder)
-  _inspect(builder, full=False)
-  return _open(builder, split)
+  return _open(builder, split, read_manifest(builder))
 
 
 def fingerprint(builder: SequenceBuilder) -> str:
@@ -135,7 +170,7 @@ def fingerprint(builder: SequenceBuilder) -> str:
   Raises:
     DataError: missing or damaged data.
   """
-  return manifest_lib.fingerprint(_inspect(builder, full=False))
+  return manifest_lib.fingerprint(read_manifest(builder))
 
 
 def remedy(builder: SequenceBuilder) -> str:
@@ -152,22 +187,15 @@ def remedy(builder: SequenceBuilder) -> str:
   return f'run: {shlex.join(words)}{hint}'
 
 
-def _inspect(builder: SequenceBuilder, full: bool) -> dict[str, Any]:
-  if not os.path.isdir(builder.data_dir):
-    raise _defect(builder, f'{builder.name} is not prepared, there is no {builder.data_dir}')
-  try:
-    content = manifest_lib.read(builder)
-    manifest_lib.check_files(builder.data_dir, content, full)
-  except DataError as error:
-    raise _defect(builder, f'{builder.name}: {error}') from error
-  return content
-
-
-def _open(builder: SequenceBuilder, split: str) -> RecordSource:
+def _open(builder: SequenceBuilder, split: str, content: dict[str, Any]) -> RecordSource:
+  lengths = manifest_lib.lengths(content, split)
   try:
     with quiet_tfds():
       builder.info.read_from_directory(builder.data_dir)
-      return RecordSource(builder, split, builder.as_data_source(split))
+      records = builder.as_data_source(split)
+    if lengths is not None and len(lengths) != len(records):
+      raise ValueError(f'{len(records)} records, {len(lengths)} lengths')
+    return RecordSource(builder, split, records, lengths)
   except Exception as error:
     raise _defect(builder, f"{builder.data_dir}: can't open {split} ({one_line(error)})") from error
 

@@ -182,14 +182,19 @@ def _read_npz(path: str, counts: tuple[int, int]):
 def _read_member(path: str, archive: zipfile.ZipFile, name: str, shape) -> np.ndarray:
   """Reads one array, looking at its header before taking any memory for its content."""
   with archive.open(f'{name}.npy') as file:
-    version = np.lib.format.read_magic(file)
-    read_header = {(1, 0): np.lib.format.read_array_header_1_0}.get(
-      version, np.lib.format.read_array_header_2_0
-    )
-    found, fortran, dtype = read_header(file)
+    found, fortran, dtype = array_header(file)
     if found != shape or dtype != np.uint8 or fortran:
       raise DataError(f'{path}: {name} should be uint8 {shape}, found {dtype} {found}')
     return np.frombuffer(_read_exactly(file, int(np.prod(shape))), np.uint8).reshape(shape)
+
+
+def array_header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
+  """Reads the header of an .npy file: shape, whether the order is Fortran's, type."""
+  version = np.lib.format.read_magic(file)
+  read_header = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+    version, np.lib.format.read_array_header_2_0
+  )
+  return read_header(file)
 
 
 def _read_exactly(file, size: int) -> bytes:

@@ -37,6 +37,8 @@ class ConvConditioner(nn.Module):
     decoder_depth: convolutions after the concatenation (paper: 4).
     normalization: one of `conv.NORMALIZATIONS` (paper: 'batch').
     patch: frames are folded into patch x patch blocks first, to work at a lower resolution.
+    skip: the heads see the frames of the window too, so that a shift close to the last frame, as
+      of a still background, is a linear function of their input (paper: no).
     initialization: of the hidden layers, one of `conv.INITIALIZATIONS`.
     head_initialization: one of `HEAD_INITIALIZATIONS`.
     compute_dtype: of the hidden convolutions; heads and outputs are float32 always.
@@ -49,6 +51,7 @@ class ConvConditioner(nn.Module):
   decoder_depth: int = 4
   normalization: str = 'batch'
   patch: int = 1
+  skip: bool = False
   initialization: str = 'lecun'
   head_initialization: str = 'zeros'
   compute_dtype: str = 'float32'
@@ -77,7 +80,8 @@ class ConvConditioner(nn.Module):
     self.encoder = [conv.ConvBlock(self.channels, **block) for _ in range(self.encoder_depth)]
     self.decoder = [conv.ConvBlock(self.channels, **block) for _ in range(self.decoder_depth)]
     outputs = self.patch**2 * self.event_shape[-1]
-    fan_in = 9 * (self.channels if self.decoder_depth else self.window * self.feature_shape[-1])
+    deep = self.channels if self.decoder_depth else self.window * self._encoded_channels
+    fan_in = 9 * (deep + self.window * self._skipped_channels)
     init = _head_init(self.head_initialization, fan_in)
     # Accelerators round float32 convolutions to fewer bits unless told not to.
     self.shift_head = nn.Conv(outputs, (3, 3), precision='highest', **init)
@@ -86,23 +90,35 @@ class ConvConditioner(nn.Module):
   @property
   def feature_shape(self) -> EventShape:
     """The shape of one encoded frame."""
-    height, width, channels = self.event_shape
-    hidden = self.channels if self.encoder_depth else self.patch**2 * channels
-    return (height // self.patch, width // self.patch, hidden)
+    height, width, _ = self.event_shape
+    channels = self._encoded_channels + self._skipped_channels
+    return (height // self.patch, width // self.patch, channels)
+
+  @property
+  def _encoded_channels(self) -> int:
+    return self.channels if self.encoder_depth else self.patch**2 * self.event_shape[-1]
+
+  @property
+  def _skipped_channels(self) -> int:
+    return self.patch**2 * self.event_shape[-1] if self.skip else 0
 
   def encode(self, x: Array, mask: Array | None = None) -> Array:
     """Frames [N, H, W, C] -> features [N, *feature_shape]."""
-    h = preprocessing.space_to_depth(x, self.patch)
+    h = frames = preprocessing.space_to_depth(x, self.patch)
     for block in self.encoder:
       h = block(h, mask)
-    return h
+    return jnp.concatenate([h, frames], axis=-1) if self.skip else h
 
   def decode(self, features: Array, mask: Array | None = None) -> tuple[Array, Array]:
     """Windows, their slots' channels oldest first, [N, h, w, window * c] -> two [N, H, W, C]."""
-    h = features
+    slots = features.reshape(*features.shape[:-1], self.window, -1)
+    encoded, frames = jnp.split(slots, [self._encoded_channels], axis=-1)
+    h = encoded.reshape(*features.shape[:-1], -1)
     for block in self.decoder:
       h = block(h, mask)
     h = h.astype(jnp.float32)
+    if self.skip:
+      h = jnp.concatenate([h, frames.reshape(*h.shape[:-1], -1)], axis=-1)
     shift, log_scale = self.shift_head(h), self.log_scale_head(h)
     return (
       preprocessing.depth_to_space(shift, self.patch),

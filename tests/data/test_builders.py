@@ -153,11 +153,6 @@ def test_builder_can_be_pickled(tmp_path):
   assert copy.options == builder.options
 
 
-def test_too_large_a_split_is_refused_before_it_is_drawn(tmp_path):
-  with pytest.raises(ConfigError, match=r'1\.64 GB .*num_train to 11596 or less'):
-    StochasticMovingMnist(str(tmp_path), num_train=20_000)
-
-
 # ---- moving_digits -------------------------------------------------------------------------------
 
 

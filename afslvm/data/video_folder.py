@@ -1,0 +1,223 @@
+"""Any folder of videos as a data set: cut into clips, resized, divided by file."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from afslvm.data import base, recorded, video
+from afslvm.data.options import Choice, Integer, Word
+from afslvm.errors import ConfigError, DataError
+
+SUFFIXES = ('.avi', '.gif', '.m4v', '.mkv', '.mov', '.mp4', '.npz', '.webm')
+FOLDERS = {
+  'train': ('train', 'training'),
+  'validation': ('validation', 'valid', 'val'),
+  'test': ('test', 'testing'),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoFile:
+  """A file of the folder; `name` is relative to it."""
+
+  name: str
+  size: int
+  path: str = dataclasses.field(repr=False)
+
+
+class VideoFolder(recorded.RecordedBuilder):
+  """Videos of a folder, 8 bit, [T, H, W, C]: .mp4, .avi, .mov, .mkv, .webm, .gif, or .npz.
+
+  An .npz holds one or more videos, uint8 [T, H, W] or [T, H, W, 1 or 3] each. Every video is cut
+  into clips of `num_frames`, of which one begins every `stride` frames (0: one ends where the next
+  begins). What remains at the end becomes a shorter clip if it has `min_frames` or more (0: as many
+  as num_frames, so all clips are equally long); whole videos are clips with num_frames at least as
+  long as any of them and min_frames=2. Frames are resized to `frame_size` squared with Pillow's
+  bilinear filter, in whole (`fit='squeeze'`) or the middle square of them ('crop'); `color` is
+  'grey' (luma) or 'rgb'. There is no resampling in time. `label` tells the data of one folder from
+  those of another.
+
+  Splits are the subfolders train, validation (or valid, val) and test where train and test exist.
+  Otherwise files are put in the order of the SHA-256 of their relative names; the first
+  `percent_test` of them, at least one, are the test set, the next `percent_validation` validation.
+  Without a folder for validation its files are taken from train in the same way. So clips of one
+  file are always in one split.
+  """
+
+  OPTIONS = {
+    'label': Word('videos'),
+    'frame_size': Integer(64, 'px', low=8, high=256),
+    'color': Choice('rgb', choices=('rgb', 'grey')),
+    'num_frames': Integer(20, 'frames', low=2, high=10_000),
+    'stride': Integer(0, 'stride', high=10_000),
+    'min_frames': Integer(0, 'min', high=10_000),
+    'fit': Choice('squeeze', choices=('squeeze', 'crop')),
+    'percent_validation': Integer(10, 'val', low=1, high=49),
+    'percent_test': Integer(10, 'test', low=1, high=49),
+  }
+  data_space = '8bit'
+  source_hint = f'a folder of videos ({", ".join(SUFFIXES)})'
+
+  def check_options(self):
+    """See base class."""
+    options = self.options
+    options.stride = options.stride or options.num_frames
+    options.min_frames = options.min_frames or options.num_frames
+    if not 2 <= options.min_frames <= options.num_frames:
+      raise ConfigError(
+        f'data.min_frames={options.min_frames}: needs 2..{options.num_frames} (num_frames), or 0'
+      )
+    self._too_short = 0
+
+  @property
+  def ragged(self) -> bool:
+    """Whether clips may be shorter than num_frames."""
+    return self.options.min_frames < self.options.num_frames
+
+  @property
+  def event_shape(self) -> tuple[int, ...]:
+    """See base class."""
+    return (self.options.frame_size, self.options.frame_size, self._channels)
+
+  @property
+  def _channels(self) -> int:
+    return {'grey': 1, 'rgb': 3}[self.options.color]
+
+  # ---- which files ------------------------------------------------------------------------------
+
+  def scan(self, source: str) -> Mapping[str, Sequence[VideoFile]]:
+    """See base class."""
+    if not os.path.isdir(source):
+      raise DataError(f'{source}: give {self.source_hint}')
+    folders = {split: _first_folder(source, names) for split, names in FOLDERS.items()}
+    if not folders['train'] or not folders['test']:
+      return self._by_name(_videos_in(source, source), test=True)
+    found = {s: _videos_in(path, source) if path else [] for s, path in folders.items()}
+    if not folders['validation']:
+      found |= self._by_name(found['train'], test=False)
+    return found
+
+  def _by_name(self, files: list[VideoFile], test: bool) -> dict[str, list[VideoFile]]:
+    ordered = sorted(files, key=lambda file: hashlib.sha256(file.name.encode()).digest())
+    taken, parts = 0, {}
+    for split in ('test', 'validation') if test else ('validation',):
+      percent = getattr(self.options, f'percent_{split}')
+      number = max(1, round(len(files) * percent / 100))
+      parts[split] = ordered[taken : taken + number]
+      taken += number
+    parts['train'] = ordered[taken:]
+    return {split: sorted(part, key=lambda file: file.name) for split, part in parts.items()}
+
+  def why_empty(self, split: str) -> str:
+    """See base class."""
+    return f'give {self.source_hint} with three files or more, or with files in train/ and test/'
+
+  def expected_size(self, split: str) -> None:
+    """How many clips there are shows only when all videos are decoded."""
+
+  # ---- clips ------------------------------------------------------------------------------------
+
+  def sequences(self, split: str) -> Iterator[np.ndarray]:
+    """See base class; a clip is in memory at a time, of an .npz the whole array."""
+    files, before = self.recordings[split], self._too_short
+    progress, clips = base.Progress(self.report, f'{self.name}: {split}'), 0
+    for index, file in enumerate(files):
+      progress(index, len(files), 'videos')
+      for pictures in self._videos(file):
+        found = 0
+        for clip in self._clips(pictures):
+          found += 1
+          yield clip
+        self._too_short += not found
+        clips += found
+    if not clips:
+      raise DataError(
+        f'{self.source}: all {self._too_short - before} videos for {split} have fewer frames than '
+        f'{self.options.min_frames}; lower data.num_frames, or data.min_frames'
+      )
+
+  def _videos(self, file: VideoFile) -> Iterator[Iterator[np.ndarray]]:
+    if file.name.lower().endswith('.npz'):
+      yield from video.npz_videos(file.path, self._channels)
+    else:
+      yield video.frames(file.path, file.path, self._channels)
+
+  def _clips(self, pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Cuts the frames [H, W, C] of one video into clips [T, size, size, C]."""
+    options = self.options
+    buffer: list[np.ndarray] = []
+    begin = shown = end = 0  # of the buffer; frames that some clip has; frames read
+    for end, picture in enumerate(pictures, 1):
+      if end <= begin:
+        continue
+      buffer.append(self._resize(picture))
+      if len(buffer) == options.num_frames:
+        yield np.stack(buffer)
+        shown, begin = end, begin + options.stride
+        buffer = buffer[options.stride :]
+    if len(buffer) >= options.min_frames and end > shown:
+      yield np.stack(buffer)
+
+  def _resize(self, picture: np.ndarray) -> np.ndarray:
+    if self.options.fit == 'crop':
+      picture = video.center_square(picture)
+    return video.squeeze(np.ascontiguousarray(picture), self.options.frame_size)
+
+  # ---- what is wrong with them ------------------------------------------------------------------
+
+  def _split_generators(self, dl_manager):
+    self._check_readable()
+    return super()._split_generators(dl_manager)
+
+  def _check_readable(self):
+    """Decodes the first frame of every file, so that all bad ones are named, and at once."""
+    files = [file for split in base.SPLITS for file in self.recordings[split]]
+    progress = base.Progress(self.report, f'{self.name}: looking at the files')
+    errors = []
+    for index, file in enumerate(files):
+      progress(index, len(files), 'files')
+      try:
+        if not any(True for pictures in self._videos(file) for _ in _first(pictures)):
+          raise DataError(f"{file.path}: can't be read as a video (it has no frame)")
+      except DataError as error:
+        errors.append((file.path, error))
+    if len(errors) == 1:
+      raise errors[0][1]
+    if errors:
+      names = ', '.join(path for path, _ in errors[:5])
+      more = f' and {len(errors) - 5} more' if len(errors) > 5 else ''
+      raise DataError(f"{len(errors)} files can't be read as videos: {names}{more}")
+
+  def notes(self) -> list[str]:
+    """Says how many files each split has, and how many videos were too short."""
+    counts = [f'{split} {len(self.recordings[split]):,}' for split in base.SPLITS]
+    lines = [f'files: {", ".join(counts)}']
+    if self._too_short:
+      lines.append(f'{self._too_short} videos have fewer than {self.options.min_frames} frames')
+    return lines
+
+
+def _first(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+  for picture in pictures:
+    yield picture
+    return
+
+
+def _first_folder(source: str, names: Sequence[str]) -> str:
+  paths = (os.path.join(source, name) for name in names)
+  return next((path for path in paths if os.path.isdir(path)), '')
+
+
+def _videos_in(folder: str, source: str) -> list[VideoFile]:
+  found = []
+  for path, folders, names in os.walk(folder):
+    folders[:] = sorted(name for name in folders if not name.startswith('.'))
+    for name in sorted(names):
+      if name.lower().endswith(SUFFIXES) and not name.startswith('.'):
+        file = os.path.join(path, name)
+        relative = os.path.relpath(file, source).replace(os.sep, '/')
+        found.append(VideoFile(relative, os.path.getsize(file), file))
+  return found

@@ -1,0 +1,1 @@
+"""Configs on KTH Actions at the AF paper's size."""

@@ -1,0 +1,1 @@
+"""Configs on KTH actions, small enough for two cores."""

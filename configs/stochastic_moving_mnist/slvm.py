@@ -1,0 +1,19 @@
+"""SLVM on stochastic moving MNIST, 32 x 32, from MNIST files.
+
+DATA=stochastic_moving_mnist
+python launch/prepare_data.py --dataset=$DATA --options=frame_size=32 --source=mnist.npz
+python launch/train.py --config=configs/stochastic_moving_mnist/slvm.py --workdir=runs/smm_slvm
+"""
+
+from configs import common, small_slvm
+
+
+def get_config():
+  return small_slvm.get_config(
+    num_flows=0,
+    data={**common.STOCHASTIC_MOVING_MNIST, 'frame_size': 32},
+    train={'num_steps': 2000},
+    widths=(16, 32, 64),
+    latent_size=32,
+    hidden=128,
+  )
