@@ -11,7 +11,7 @@ WIDTHS = (16, 32, 64, 64)
 
 
 def get_config(num_flows: int, latent: bool):
-  data, train = {**common.KTH, 'persons': 'svg'}, {'num_steps': 1000, 'batch_size': 8}
+  data, train = {**common.KTH, 'persons': 'svg'}, {'num_steps': 800, 'batch_size': 8}
   if latent:
     config = small_slvm.get_config(
       num_flows, data, train, widths=WIDTHS, latent_size=32, hidden=128

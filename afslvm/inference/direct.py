@@ -18,7 +18,7 @@ class Direct(Inference):
     hidden: units of each LSTM layer (paper: 256).
     layers: LSTM layers (paper: 2 for SLVM, 1 under flows).
     residual: the network gives the difference to the prior's mean, RES_q of SRNN (Fraccaro et al.
-      2016, Eq. 12), so that the posterior begins where the prior is.
+      2016), so that the posterior begins where the prior is.
     log_scale_low: least log-scale of z (paper: -15).
     log_scale_high: greatest log-scale of z (paper: 5).
     initialization: of the linear layers, one of `conv.INITIALIZATIONS`.

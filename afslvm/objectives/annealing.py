@@ -19,7 +19,7 @@ class KLSettings:
     kl_initial_weight: its weight at step 0.
     kl_warmup_steps: over which the weight rises linearly to 1 (Bowman et al. 2016).
     free_nats: the divergence of each latent unit, averaged over steps and sequences, costs nothing
-      below this (free bits; Kingma et al. 2016, Appendix C.8).
+      below this (free bits; Kingma et al. 2016).
     kl_balance: share of the gradient that moves the prior towards the posterior instead of the
       posterior towards the prior, doubled so that 0.5 is the plain bound (Hafner et al. 2021,
       Algorithm 2).

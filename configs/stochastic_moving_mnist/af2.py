@@ -12,5 +12,5 @@ def get_config():
   return small_flows.get_config(
     num_flows=2,
     data={**common.STOCHASTIC_MOVING_MNIST, 'frame_size': 32},
-    train={'num_steps': 2000},
+    train={'num_steps': 800},
   )

@@ -12,7 +12,7 @@ def get_config():
   return small_slvm.get_config(
     num_flows=1,
     data={**common.STOCHASTIC_MOVING_MNIST, 'frame_size': 32},
-    train={'num_steps': 2000},
+    train={'num_steps': 800},
     widths=(16, 32, 64),
     latent_size=32,
     hidden=128,
