@@ -41,6 +41,7 @@ setuptools.setup(
     'absl-py>=2.3',  # flags and logging of the launch/ binaries
     'array-record>=0.8.3',  # the file format that TFDS writes and Grain reads without TensorFlow
     'chex>=0.1.91',  # assertions on trees of arrays, such as whole training states in tests
+    'dm-pix>=0.4.5',  # PSNR and SSIM of predicted frames; needs jax and chex only
     'flax>=0.12.8',  # Linen modules and struct dataclasses
     'grain>=0.2.18',  # deterministic, resumable, sharded input pipeline
     'jax>=0.10.2',  # arrays, differentiation, jit, shardings

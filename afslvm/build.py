@@ -128,7 +128,9 @@ def _slvm(spec: dict[str, Any], event_shape: EventShape, place: str) -> SLVM:
   )
 
 
-def _named(table: Mapping[str, type], spec: dict[str, Any], place: str, key: str, **given: Any) -> Any:
+def _named(
+  table: Mapping[str, type], spec: dict[str, Any], place: str, key: str, **given: Any
+) -> Any:
   """The class that a section names, with its other keys as arguments."""
   cls = schema.lookup(table, spec.pop('name', None), f'{place}.{key}.name')
   return schema.construct(cls, spec, f'{place}.{key}', **given)

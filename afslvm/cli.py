@@ -10,7 +10,7 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from absl import app, flags
@@ -96,7 +96,8 @@ def _configure_logging():
 def _parse(argv: list[str]) -> list[str]:
   """Parses flags; every mistake ends here, with exit code 2 and one line."""
   try:
-    _check_overrides(argv)
+    if 'config' in FLAGS:
+      _check_overrides(argv)
     return FLAGS(argv)
   except AfslvmError as error:
     sys.exit(_fail(error))
@@ -117,8 +118,6 @@ def _flag_names() -> list[str]:
 
 def _check_overrides(argv: list[str]):
   """Finds a missing config file or an unknown override before absl does, to name the nearest."""
-  if 'config' not in FLAGS:
-    return
   values = dict(_config_arguments(argv[1:]))
   path = values.pop('config', None)
   if path is None:
@@ -179,3 +178,20 @@ def load_config(path: str) -> ConfigDict:
     raise
   except Exception as error:
     raise ConfigError(f'--config={path}: {type(error).__name__}: {error}') from error
+
+
+def load_overridden(path: str, overrides: Sequence[str]) -> ConfigDict:
+  """`load_config` with overrides 'a.b=value', read as --config.a.b=value is.
+
+  Raises:
+    ConfigError: also an unknown key, or a value of another type.
+  """
+  argv = ['', f'--config={path}', *(f'--config.{value}' for value in overrides)]
+  _check_overrides(argv)
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file('config', flag_values=values, sys_argv=argv)
+  try:
+    values(argv)
+  except Exception as error:  # as in `_parse`
+    raise ConfigError((str(error) or repr(error)).splitlines()[0]) from error
+  return values.config

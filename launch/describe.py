@@ -72,13 +72,17 @@ def _of_run(workdir: str) -> dict[str, Any]:
 def describe(parts) -> dict[str, Any]:
   """What `build.parts` gives, as plain values; nothing is computed, only shapes are."""
   from afslvm import build
+  from afslvm.evaluation import published
 
   model = parts.model
+  label = build.label(parts.config['model'])
   modules, variables = _modules(model, parts.data['length'])
   parameters = build.count_parameters(variables)
+  paper = published.size_of(label, parts.dataset.name, tuple(model.event_shape), parameters)
   return {
-    'model': build.label(parts.config['model']),
+    'model': label,
     'parameters': parameters,
+    'published': paper and paper._asdict(),
     'statistics': sum(sum(m['statistics'].values()) for m in modules),
     'event_shape': list(model.event_shape),
     'bound': model.bound,
@@ -159,6 +163,7 @@ def table(description: dict[str, Any]) -> str:
     '',
     f'{description["model"]}: {description["parameters"]:,} parameters, '
     f'{description["statistics"]:,} running statistics',
+    *_published(description['published']),
     f'data: {data["name"]}, steps of shape {tuple(data["event_shape"])}, {data["data_space"]}, '
     f'{data["dequantisation"]} noise, {data["length"]} steps in training',
     f'likelihood: {description["bound"]}, after {description["num_context"]} steps of context; '
@@ -167,6 +172,13 @@ def table(description: dict[str, Any]) -> str:
   if 'step' in description:
     lines.append(f'step {description["step"]}, sha256 {description["parameters_sha256"]}')
   return '\n'.join(lines)
+
+
+def _published(paper: dict[str, Any] | None) -> list[str]:
+  if paper is None:
+    return []
+  why = f' ({paper["why_different"]})' if paper['why_different'] else ', the same'
+  return [f'AF paper, Table 3, {paper["dataset"]}: {paper["thousands"]}k{why}']
 
 
 if __name__ == '__main__':

@@ -25,6 +25,9 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
   'num_particles', 0, 'Also the bound of a filter with so many particles.', lower_bound=0
 )
+flags.DEFINE_integer(
+  'num_sequences', 0, 'Score the first so many sequences of the split; 0: all.', lower_bound=0
+)
 flags.DEFINE_integer('batch_size', 32, 'Sequences at a time.', lower_bound=1)
 flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0, upper_bound=2**31 - 1)
 flags.DEFINE_string('data_dir', '', 'Where the data lie, if they have moved since training.')
@@ -57,6 +60,7 @@ def main(argv: list[str]):
   settings = {
     'num_samples': samples,
     'num_particles': args.num_particles,
+    'num_sequences': args.num_sequences,
     'seed': args.seed,
     'batch_size': args.batch_size,
   }
@@ -91,8 +95,10 @@ def _evaluate(run, asked, samples: int, identity: dict, path) -> dict:
     num_samples=samples,
     seed=args.seed,
     num_particles=args.num_particles,
+    max_sequences=args.num_sequences,
   )
-  total = -(-run.parts.dataset.split_size(args.split) // args.batch_size)
+  sequences = run.parts.dataset.split_size(args.split)
+  total = -(-min(sequences, args.num_sequences or sequences) // args.batch_size)
   progress = Progress(0, total)
   results = likelihood.evaluate(
     evaluation, lambda done: progress.advance(done, f'{args.split} batches')

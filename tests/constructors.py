@@ -8,12 +8,19 @@ import jax.numpy as jnp
 
 from afslvm.flows.conditioners import ConvConditioner, DenseConditioner
 from afslvm.flows.temporal import AutoregressiveAffine
+from afslvm.inference.direct import Direct
+from afslvm.likelihoods.gaussian import Gaussian
 from afslvm.models.base import SequenceModel, StepTerms
+from afslvm.models.priors import FlowPrior, LSTMPrior
+from afslvm.models.slvm import SLVM
 from afslvm.models.standard_normal import StandardNormal
 from afslvm.models.temporal_flow import TemporalFlow
 from afslvm.networks.conv import Normalization
+from afslvm.networks.dcgan import DcganDecoder, DcganEncoder
+from afslvm.networks.mlp import MLP
 
 FRAME, VECTOR = (4, 6, 2), (3,)
+LATENT = 2
 
 
 def conv(**options):
@@ -34,6 +41,33 @@ def flows(num_flows, conditioner, base=None, **options):
   return model
 
 
+def lstm_prior(**options):
+  return LSTMPrior(LATENT, **{'features': 4, 'depth': 1, 'hidden': 3, 'layers': 1, **options})
+
+
+def flow_prior(base=None):
+  flow = AutoregressiveAffine(
+    DenseConditioner((LATENT,), window=2, features=3, depth=1), boundary='learned'
+  )
+  return FlowPrior(LATENT, base=base or lstm_prior(first_step='learned'), flow=flow)
+
+
+def slvm(event_shape=VECTOR, dynamics=None, layers=1, residual=False, **likelihood):
+  """SLVM of MLPs for vectors, of DCGAN's networks for frames."""
+  encoder, decoder = MLP(features=5, depth=1), MLP(features=5, depth=1)
+  if len(event_shape) == 3:
+    encoder = DcganEncoder(widths=(4,), features=5)
+    decoder = DcganDecoder(frame_size=event_shape[:2], widths=(4,))
+  return SLVM(
+    event_shape,
+    latent_size=LATENT,
+    likelihood=Gaussian(event_shape, **likelihood),
+    inference=Direct(LATENT, encoder=encoder, hidden=3, layers=layers, residual=residual),
+    dynamics=dynamics or lstm_prior(layers=layers),
+    decoder=decoder,
+  )
+
+
 MODELS = {
   'standard_normal': lambda: StandardNormal(VECTOR),
   '1-AF conv batch context': lambda: flows(1, conv()),
@@ -48,7 +82,16 @@ MODELS = {
   'recurrent': lambda: Recurrent(VECTOR),
   'recurrent batch': lambda: Recurrent(VECTOR, normalization='batch'),
   'flow around recurrent': lambda: flows(1, dense(), base=Recurrent(VECTOR)),
+  'slvm mlp': lambda: slvm(),
+  'slvm dcgan batch': lambda: slvm(
+    FRAME, layers=2, mean_activation='sigmoid', log_scale_bound='clip'
+  ),
+  'flow around slvm with a flow in its prior': lambda: flows(
+    1, dense(), base=slvm(dynamics=flow_prior(), residual=True), boundary='learned'
+  ),
+  '2 flows around slvm dcgan batch': lambda: flows(2, conv(), base=slvm(FRAME)),
 }
+LATENT_MODELS = [name for name in MODELS if 'slvm' in name]
 FLOWS = {name: make for name, make in MODELS.items() if 'AF' in name}
 
 
@@ -80,6 +123,14 @@ class Recurrent(SequenceModel):
     z_t = self.prior(state) + temperature * noise
     x_t = self.mean(self.normalize(jnp.concatenate([state, z_t], axis=-1)))
     return self.cell(state, jnp.concatenate([x_t, z_t], axis=-1))[0], x_t
+
+
+def given_noise(model, noise):
+  """Variables that give the latent noise, [B, T, Z] of the steps that the core sees, or [Z]."""
+  if model.core is model:
+    return {'noise': {'latent': noise}} if model.bound != 'exact' else {}
+  inner = given_noise(model.base, noise)
+  return {'noise': {'base': inner['noise']}} if inner else {}
 
 
 def data(model, batch=3, steps=9, seed=0):

@@ -11,6 +11,12 @@ from afslvm import build, cli
 from afslvm.errors import ConfigError
 from afslvm.flows.conditioners import ConvConditioner, DenseConditioner
 from afslvm.flows.temporal import AutoregressiveAffine
+from afslvm.inference.direct import Direct
+from afslvm.likelihoods.gaussian import Gaussian
+from afslvm.models.priors import LSTMPrior
+from afslvm.networks.dcgan import DcganDecoder, DcganEncoder
+from afslvm.networks.mlp import MLP
+from afslvm.objectives.objective import ObjectiveSettings
 from afslvm.training.settings import OptimizerSettings, TrainSettings
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -79,6 +85,13 @@ def smoke(**overrides):
     ('train.keep_checkpoints', 1, 'must be at least 2'),
     ('seed', -1, 'config.seed=-1'),
     ('trian', {}, 'did you mean "train"'),
+    ('objective', None, 'config.objective is missing'),
+    ('objective.bound', 'iwa', 'did you mean "iwae"'),
+    ('objective.num_samples', 0, 'objective.num_samples=0 must be at least 1'),
+    ('objective.num_samples', 4, 'needs objective.bound=iwae or fivo'),
+    ('objective.kl_warmup_step', 4, 'did you mean "kl_warmup_steps"'),
+    ('objective.kl_balance', 1.5, 'objective.kl_balance=1.5 must be at least 0.0 and at most 1.0'),
+    ('objective.free_nats', -1.0, 'must be at least 0.0'),
   ],
 )
 def test_mistakes_in_a_config_are_found_before_anything_is_built(key, value, expected):
@@ -95,10 +108,11 @@ def test_a_whole_number_is_fine_where_a_real_one_is_meant():
 
 def test_every_config_builds():
   for path in sorted((ROOT / 'configs').rglob('*.py')):
-    if path.name in ('__init__.py', 'common.py', 'small_flows.py', 'paper_flows.py'):
+    shared = path.parent.name == 'configs' and path.stem != 'smoke'
+    if shared or path.stem == '__init__':
       continue
     parts = build.parts(cli.load_config(str(path)))
-    assert build.label(parts.config['model']).endswith('-AF')
+    assert build.label(parts.config['model']).endswith(('-AF', 'SLVM'))
     assert path.relative_to(ROOT).as_posix() in path.read_text(), 'the docstring shows no command'
 
 
@@ -114,11 +128,18 @@ def test_configs_list_every_option_with_its_default():
     return {k: v.default for k, v in table.items() if v.default is not None}
 
   common = importlib.import_module('configs.common')
+  assert defaults(ObjectiveSettings) == common.OBJECTIVE
   assert defaults(OptimizerSettings) == common.OPTIMIZER
   assert defaults(TrainSettings) == common.TRAIN
   assert defaults(AutoregressiveAffine, 'conditioner') == common.FLOW
   assert {'name': 'conv', **defaults(ConvConditioner, 'event_shape')} == common.CONV
   assert {'name': 'dense', **defaults(DenseConditioner, 'event_shape')} == common.DENSE
+  assert {'name': 'dcgan', **defaults(DcganEncoder)} == common.DCGAN_ENCODER
+  assert {'name': 'dcgan', **defaults(DcganDecoder, 'frame_size')} == common.DCGAN_DECODER
+  assert {'name': 'mlp', **defaults(MLP)} == common.MLP
+  assert {'name': 'lstm', **defaults(LSTMPrior, 'latent_size')} == common.LSTM_PRIOR
+  assert {'name': 'direct', **defaults(Direct, 'latent_size', 'encoder')} == common.DIRECT
+  assert {'name': 'gaussian', **defaults(Gaussian, 'event_shape')} == common.GAUSSIAN
   datasets = (common.MOVING_DIGITS, common.STOCHASTIC_MOVING_MNIST, common.KTH)
   for table in (*datasets, common.BAIR, common.VIDEO_FOLDER):
     assert {'name': table['name'], **options(table['name'])} == table

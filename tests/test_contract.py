@@ -15,6 +15,7 @@ every_model = pytest.mark.parametrize('name', constructors.MODELS)
 has_parameters = pytest.mark.parametrize(
   'name', [name for name in constructors.MODELS if name != 'standard_normal']
 )
+every_latent = pytest.mark.parametrize('name', constructors.LATENT_MODELS)
 every_flow = pytest.mark.parametrize('name', constructors.FLOWS)
 RNGS = {'sample': jax.random.key(7)}
 
@@ -32,20 +33,32 @@ def terms_of(model, variables, x, mask=None):
 
 @every_model
 def test_parallel_equals_stepwise(name):
+  """For latent variable models: what is hoisted out of the scan equals the steps."""
   model, variables, x = make(name)
+  seen = x.shape[1] - model.min_context  # by the core
+  noise = jax.random.normal(jax.random.key(3), (x.shape[0], seen, constructors.LATENT))
 
-  def stepwise(model, x):
-    state, steps = model.initial_state(x.shape[0]), []
+  @jax.jit
+  def stepwise(x):
+    state, steps = model.apply(variables, x.shape[0], method='initial_state'), []
     for t in range(x.shape[1]):
-      state, terms = model.step(state, x[:, t])
+      now = noise[:, max(t - model.min_context, 0), None]
+      given = {**variables, **constructors.given_noise(model, now)}
+      state, terms = model.apply(given, state, x[:, t], method='step')
       steps.append(terms)
     return jax.tree.map(lambda *values: jnp.stack(values, axis=1), *steps)
 
-  expected = jax.jit(lambda x: model.apply(variables, x, method=stepwise, rngs=RNGS))(x)
-  found = terms_of(model, variables, x)
+  expected = stepwise(x)
+  found = terms_of(model, {**variables, **constructors.given_noise(model, noise)}, x)
   np.testing.assert_array_equal(found.scored, expected.scored)
-  np.testing.assert_allclose(found.elbo, expected.elbo, rtol=1e-4, atol=1e-4)
-  np.testing.assert_allclose(found.log_det, expected.log_det, rtol=1e-4, atol=1e-4)
+  for term in ('log_likelihood', 'kl', 'log_det', 'log_weight'):
+    a, b = getattr(found, term), getattr(expected, term)
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+  if name in constructors.LATENT_MODELS:
+    scored = np.asarray(found.scored)
+    a, b = (np.asarray(terms.latents.z)[scored] for terms in (found, expected))
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    assert a.std() > 0.5
 
 
 @every_model
@@ -74,6 +87,7 @@ def test_padding_changes_nothing(name):
   model, variables, x = make(name)
   params = variables.get('params', {})
   state = {k: v for k, v in variables.items() if k != 'params'}
+  state.update(constructors.given_noise(model, jnp.array([0.4, -1.1])))
   steps = x.shape[1] - 1
   garbage = x.at[:, steps].set(jnp.nan)
   garbage = jnp.concatenate([garbage, jnp.full_like(garbage[:1], jnp.nan)])
@@ -103,7 +117,8 @@ def test_every_parameter_receives_gradient(name):
   for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
     assert np.all(np.isfinite(leaf)), path
     name_of_leaf = jax.tree_util.keystr(path)
-    if 'batch' in name and "['conv']['bias']" in name_of_leaf:
+    before_batch_norm = 'batch' in name and 'likelihood' not in name_of_leaf
+    if before_batch_norm and "['conv']['bias']" in name_of_leaf:
       continue  # a bias before BatchNorm is part of the papers' counts; its gradient cancels
     assert np.any(np.asarray(leaf) != 0), f'{name_of_leaf} gets no gradient'
 
@@ -182,7 +197,9 @@ def _with_base(model, base):
   return model.copy(base=inner) if inner is not None else base
 
 
-@every_model
+@pytest.mark.parametrize(
+  'name', [name for name in constructors.MODELS if name not in constructors.LATENT_MODELS]
+)
 def test_generated_steps_are_scored_as_by_the_whole_model(name):
   """Generation continues the filter's state: temperature 0 draws the mode of each step."""
   model, variables, x = make(name)
@@ -196,15 +213,64 @@ def test_generated_steps_are_scored_as_by_the_whole_model(name):
   np.testing.assert_array_equal(drawn, again)
 
 
+@every_latent
+def test_generation_continues_the_filter(name):
+  """The first step drawn has the prior, and the decoder's mean, that scoring it would use."""
+  model, variables, x = make(name)
+  context = x[:, : max(model.min_context + 1, 3)]
+  given = {**variables, **constructors.given_noise(model, jnp.array([0.4, -1.1]))}
+  filtered, drawn = jax.jit(
+    lambda c: (
+      model.apply(given, c, method=last_state),
+      model.apply(given, c, 2, 0.0, method='generate', rngs=RNGS),
+    )
+  )(context)
+  # Scored at its own prior mean: log-likelihood is at its mode there, whatever the flow does.
+  terms = model.apply(given, filtered, x[:, 0], method='step')[1]
+  prior = terms.latents.prior
+  mean = model.apply(given, prior.loc, method=decoded_mean)
+  expected = model.apply(given, filtered, mean, method=through_flows)
+  np.testing.assert_allclose(drawn[:, 0], expected, rtol=1e-4, atol=1e-5)
+  assert float(jnp.abs(drawn[:, 1] - drawn[:, 0]).max()) > 0
+
+
+def last_state(model, context):
+  state = model.initial_state(context.shape[0])
+  for t in range(context.shape[1]):
+    state = model.step(state, context[:, t])[0]
+  return state
+
+
+def decoded_mean(model, z):
+  core = model.core
+  return core.likelihood.mean(core.decode(z, jnp.ones(z.shape[:1], bool)))
+
+
+def through_flows(model, state, y):
+  """x of a y that the core gives, by the parameters of every flow's next step."""
+  if model.core is model:
+    return y
+  shift, log_scale, _ = model.flow.step_parameters(state.window)
+  return shift + jnp.exp(log_scale) * through_flows(model.base, state.base, y)
+
+
 @pytest.mark.parametrize('boundary', ['context', 'learned'])
-def test_identity_flow_reduces_to_base_model(boundary):
+@pytest.mark.parametrize('name', ['standard_normal', 'slvm mlp'])
+def test_identity_flow_reduces_to_base_model(name, boundary):
   """Zero heads: a fresh flow leaves the base model's terms."""
-  model = constructors.flows(2, constructors.conv(), boundary=boundary)
+  base, conditioner = constructors.MODELS[name](), constructors.dense()
+  if name == 'standard_normal':
+    base, conditioner = base.copy(event_shape=constructors.FRAME), constructors.conv()
+  model = constructors.flows(2, conditioner, base=base, boundary=boundary)
   x = constructors.data(model)
-  variables = model.init({'params': jax.random.key(0)}, x, method='initialize')
-  base = constructors.MODELS['standard_normal']().copy(event_shape=model.event_shape)
-  expected = np.asarray(base.apply({}, x).elbo) * (np.arange(x.shape[1]) >= model.min_context)
-  terms = model.apply(variables, x)
+  skipped = model.min_context
+  noise = jax.random.normal(jax.random.key(3), (x.shape[0], x.shape[1] - skipped, 2))
+  keys = {'params': jax.random.key(0), 'sample': jax.random.key(0)}
+  variables = model.init(keys, x, method='initialize')
+  inner = {'params': variables['params'].get('base', {}).get('base', {})}
+  expected = base.apply({**inner, **constructors.given_noise(base, noise)}, x[:, skipped:])
+  expected = np.pad(np.asarray(expected.elbo), [(0, 0), (skipped, 0)])
+  terms = model.apply({**variables, **constructors.given_noise(model, noise)}, x)
   np.testing.assert_allclose(terms.elbo, expected, rtol=1e-5)
   np.testing.assert_array_equal(terms.log_det, 0.0)
 

@@ -180,7 +180,8 @@ def check_comparable(results: Sequence[LikelihoodResult]):
         )
 
 
-HEADER = ('model', 'kind', 'nats/dim', '± s.e.', 'bits/dim', 'scored', 'sequences', 'samples')
+KL = 'KL/step'  # nats per step, of bounds
+HEADER = ('model', 'kind', 'nats/dim', '± s.e.', 'bits/dim', KL, 'scored', 'sequences', 'samples')
 
 
 def rows(results: Sequence[LikelihoodResult], allow_mixed: bool = False) -> list[tuple[str, ...]]:
@@ -198,6 +199,7 @@ def rows(results: Sequence[LikelihoodResult], allow_mixed: bool = False) -> list
       f'{"" if r.kind == "exact" else "≤ "}{r.nats_per_dim:.3f}',
       f'{r.standard_error:.3f}',
       f'{r.bits_per_dim:.3f}',
+      '–' if r.kl_nats_per_step is None else f'{r.kl_nats_per_step:.2f}',
       '{}..{}'.format(*r.contract.scored_frames),
       str(r.num_sequences),
       str(r.num_samples),
@@ -207,9 +209,12 @@ def rows(results: Sequence[LikelihoodResult], allow_mixed: bool = False) -> list
 
 
 def table(results: Sequence[LikelihoodResult], allow_mixed: bool = False) -> str:
-  """A plain-text table with the contract stated above it."""
+  """A plain-text table with the contract stated above it; `KL` is there if any result has one."""
   cells = [HEADER, *rows(results, allow_mixed)]
-  widths = [max(len(row[i]) for row in cells) for i in range(len(HEADER))]
+  if all(r.kl_nats_per_step is None for r in results):
+    place = HEADER.index(KL)
+    cells = [(*row[:place], *row[place + 1 :]) for row in cells]
+  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
   lines = [
     '  '.join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells
   ]

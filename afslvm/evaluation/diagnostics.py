@@ -102,7 +102,7 @@ def sentences(history: Sequence[dict[str, Any]]) -> list[str]:
   if last.get('kl', DEAD_NATS) < DEAD_NATS:
     since = _since(history, lambda values: values.get('kl', DEAD_NATS) < DEAD_NATS)
     found.append(
-      f'posterior equals prior: KL {last["kl"]:.2g} nats/step since step {since}; try a longer '
+      f'posterior equals prior: KL {last["kl"]:.2f} nats/step since step {since}; try a longer '
       'objective.kl_warmup_steps from a lower objective.kl_initial_weight, or objective.free_nats'
     )
   elif last.get('active_units') == 0:

@@ -36,6 +36,8 @@ class Evaluation:
     seed: of the draws.
     num_particles: of a particle filter that is run beside, if the model has latent variables; 0 is
       none.
+    max_sequences: score the first so many of the split; 0 is all. The references are fitted to the
+      training split as ever.
   """
 
   name: str
@@ -46,6 +48,17 @@ class Evaluation:
   num_samples: int
   seed: int = 0
   num_particles: int = 0
+  max_sequences: int = 0
+
+  def scored_batches(self) -> Iterator[dict[str, Any]]:
+    """Of the contract's split, `max_sequences` in all; others in the last batch are padding."""
+    left = self.max_sequences or math.inf
+    for batch in self.batches(self.contract.split):
+      if left <= 0:
+        return
+      counted = np.arange(len(batch['mask'])) < left
+      left -= len(batch['mask'])
+      yield {**batch, 'mask': batch['mask'] & counted[:, None]}
 
   @property
   def filters(self) -> bool:
@@ -97,7 +110,7 @@ def evaluate(
   filtered: list[np.ndarray] = []  # each [B]
   trivial: list[dict[str, np.ndarray]] = []  # each {name: [samples, B]}
   particles = _particle_filter(evaluation)
-  for index, batch in enumerate(evaluation.batches(contract.split)):
+  for index, batch in enumerate(evaluation.scored_batches()):
     real = batch['mask'].any(axis=1)
     sums, others = [], []
     for sample in range(samples):
@@ -122,15 +135,13 @@ def evaluate(
 
 def _particle_filter(evaluation: Evaluation):
   """(variables, batch, keys) -> the particle filter's bound [B]."""
+  particles = fivo.ParticleFilter(
+    evaluation.model, evaluation.num_particles, first=evaluation.first
+  )
 
   def score(variables, batch, keys):
     x = preprocessing.dequantise(keys[0], batch['x'], evaluation.contract.dequantisation)
-    return fivo.particle_bound(
-      evaluation.model,
-      variables,
-      *(x, batch['mask'], keys[1], evaluation.num_particles),
-      first=evaluation.first,
-    ).bound
+    return particles(variables, x, batch['mask'], keys[1]).bound
 
   return jax.jit(score)
 
@@ -174,7 +185,7 @@ def decorrelation(evaluation: Evaluation, num_batches: int = 8) -> dict[str, dic
   """
   rows: dict[str, list[np.ndarray]] = {}
   length = evaluation.contract.scored_frames[1] + 1 - evaluation.first
-  batches = itertools.islice(evaluation.batches(evaluation.contract.split), num_batches)
+  batches = itertools.islice(evaluation.scored_batches(), num_batches)
   for index, batch in enumerate(batches):
     real = batch['mask'].any(axis=1)
     noise_key, sample_key = evaluation.keys(index, 0)

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from afslvm.models.base import SequenceModel, StepTerms
-from afslvm.objectives.annealing import KLSettings, kl_weight, weighted_kl
 from afslvm.transforms import preprocessing
 from afslvm.types import Array, PyTree
 
@@ -30,17 +29,15 @@ def terms_metrics(model: SequenceModel, dequantisation: str, terms: StepTerms) -
   }
 
 
-def negative_elbo(
+def training_terms(
   model: SequenceModel,
   dequantisation: str,
   params: PyTree,
   model_state: PyTree,
   batch: dict[str, Array],
   key: Array,
-  step: Array | int = 0,
-  kl: KLSettings = KLSettings(),  # noqa: B008 (frozen)
-) -> tuple[Array, tuple[Metrics, PyTree]]:
-  """AF paper Eq. 20, negated: the mean over scored steps, in nats per step.
+) -> tuple[StepTerms, PyTree]:
+  """The terms of a batch in training mode, and the model's updated collections.
 
   Args:
     model: any sequence model.
@@ -49,28 +46,39 @@ def negative_elbo(
     model_state: its other collections (`batch_stats`); they are updated.
     batch: `x` [B, T, *event] as stored, `mask` bool [B, T].
     key: for the dequantisation noise and the model's own samples.
-    step: of training, for the weight of the divergence.
-    kl: how the divergence is weighted; by default it is the plain bound.
-
-  Returns:
-    The loss, and metrics with the new model state. `nats_per_dim` is that of the plain bound and
-    includes log 256 for 8-bit data.
   """
   noise_key, sample_key = jax.random.split(key)
   x = preprocessing.dequantise(noise_key, batch['x'], dequantisation)
-  terms, updated = model.apply(
+  return model.apply(
     {'params': params, **model_state},
     x,
     batch['mask'],
     rngs={'sample': sample_key},
     mutable=list(model_state),
   )
-  reconstruction = per_step(terms.log_det - terms.log_likelihood, terms)
-  loss = reconstruction + weighted_kl(terms, kl, step)
-  metrics = {'loss': loss, **terms_metrics(model, dequantisation, terms)}
-  if terms.latents is not None:
-    metrics['kl_weight'] = kl_weight(kl, step)
-  return loss, (metrics, updated)
+
+
+def negative_elbo(
+  model: SequenceModel,
+  dequantisation: str,
+  params: PyTree,
+  model_state: PyTree,
+  batch: dict[str, Array],
+  key: Array,
+  step: Array | int = 0,
+) -> tuple[Array, tuple[Metrics, PyTree]]:
+  """AF paper Eq. 20, negated: the mean over scored steps, in nats per step.
+
+  Args are those of `training_terms`; `step` is that of training, on which this loss, unlike those
+  of `objective.make_loss`, doesn't depend.
+
+  Returns:
+    The loss, and metrics with the new model state. `nats_per_dim` includes log 256 for 8-bit data.
+  """
+  del step
+  terms, updated = training_terms(model, dequantisation, params, model_state, batch, key)
+  loss = -per_step(terms.elbo, terms)
+  return loss, ({'loss': loss, **terms_metrics(model, dequantisation, terms)}, updated)
 
 
 class BoundSums(NamedTuple):

@@ -4,6 +4,8 @@ Flows depend on no latent variable: they are undone once, in parallel, and their
 added. Particles are filtered through the model inside them, step by step.
 """
 
+import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -23,85 +25,95 @@ class Filtered(NamedTuple):
   collections: PyTree  # updated, averaged over particles
 
 
-def particle_bound(
-  model: SequenceModel,
-  variables: PyTree,
-  x: Array,
-  mask: Array,
-  key: Array,
-  num_particles: int,
-  threshold: float = 0.5,
-  first: int = 0,
-  kl_weight: Array | float = 1.0,
-  mutable: tuple[str, ...] = (),
-) -> Filtered:
-  """log p̂(x), the sum of the log-mean weights between resampling steps: FIVO-K.
+class Cloud(NamedTuple):
+  """What the filter carries from step to step."""
 
-  Args:
+  collections: PyTree  # the model's mutable ones
+  state: PyTree  # of the core, leaves [K, B, ...]
+  log_weights: Array  # [K, B], since the last resampling
+  bound: Array  # [B], nats up to it
+
+
+@dataclasses.dataclass(frozen=True)
+class ParticleFilter:
+  """log p̂(x), the sum of log-mean weights between resampling steps: FIVO-K.
+
+  Attributes:
     model: any sequence model; without latent variables the bound is the exact value.
-    variables: its parameters and other collections.
-    x: [B, T, *event], dequantised.
-    mask: bool [B, T].
-    key: for latent draws and resampling.
     num_particles: K.
     threshold: particles of a sequence are resampled, systematically, when their effective number
       falls below this share of K.
     first: steps before it aren't counted.
-    kl_weight: of log q - log p; 1 is the bound.
-    mutable: collections that are updated.
+    mutable: collections of the model that are updated.
   """
-  (y, log_det), updated = model.apply(
-    variables, x, mask, method='without_flows', mutable=list(mutable)
-  )
-  skipped = x.shape[1] - y.shape[1]
-  counted = mask[:, skipped:] & (jnp.arange(skipped, x.shape[1]) >= first)
 
-  def initial(model):
-    return model.core.initial_state(x.shape[0])
+  model: SequenceModel
+  num_particles: int
+  threshold: float = 0.5
+  first: int = 0
+  mutable: tuple[str, ...] = ()
 
-  def one_step(collections, state, y_t, mask_t, key):
-    (state, terms), new = model.apply(
-      {**variables, **collections},
-      *(state, y_t, mask_t),
-      method=lambda model, *arguments: model.core.step(*arguments),
-      rngs={'sample': key},
-      mutable=list(mutable),
+  def __call__(
+    self, variables: PyTree, x: Array, mask: Array, key: Array, kl_weight: Array | float = 1.0
+  ) -> Filtered:
+    """Filters x [B, T, *event], dequantised, with mask bool [B, T].
+
+    Args:
+      variables: the model's parameters and other collections.
+      x: the data.
+      mask: False at padding.
+      key: for latent draws and resampling.
+      kl_weight: of log q - log p; 1 is the bound.
+    """
+    # As in `SequenceModel.__call__`: not even a NaN at padding reaches a gradient.
+    x = jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - 2)), x, 0.0)
+    (y, log_det), updated = self.model.apply(
+      variables, x, mask, method='without_flows', mutable=list(self.mutable)
     )
-    return state, tempered(terms, jnp.asarray(kl_weight)), new
+    skipped = x.shape[1] - y.shape[1]
+    mask = mask[:, skipped:]
+    counted = mask & (jnp.arange(skipped, x.shape[1]) >= self.first)
+    variables = {**variables, **updated}
+    keys = jax.random.split(key, y.shape[1])
+    inputs = (jnp.moveaxis(y, 1, 0), mask.T, counted.T, keys)
+    step = functools.partial(self._step, variables, jnp.asarray(kl_weight))
+    cloud, (size, due) = jax.lax.scan(step, self._start(variables, x.shape[0]), inputs)
+    bound = cloud.bound + log_mean_exp(cloud.log_weights)
+    bound = bound - jnp.sum(jnp.where(counted, log_det, 0.0), axis=1)
+    return Filtered(bound, size.T, due.T, cloud.collections)
 
-  particles = jax.vmap(one_step, in_axes=(None, 0, None, None, 0))
+  def _start(self, variables: PyTree, batch_size: int) -> Cloud:
+    """All particles in the core's first state."""
+    first = self.model.apply(variables, method=lambda model: model.core.initial_state(batch_size))
+    count = self.num_particles
+    state = jax.tree.map(lambda value: jnp.broadcast_to(value, (count, *value.shape)), first)
+    collections = {name: variables[name] for name in self.mutable}
+    return Cloud(collections, state, jnp.zeros((count, batch_size)), jnp.zeros(batch_size))
 
-  def filter_step(carry, inputs):
-    collections, state, log_weights, bound = carry
-    y_t, mask_t, counted_t, key_t = inputs
-    resampling_key, *keys = jax.random.split(key_t, num_particles + 1)
-    state, log_alpha, new = particles(collections, state, y_t, mask_t, jnp.stack(keys))
-    if new:
-      collections = jax.tree.map(lambda value: jnp.mean(value, axis=0), new)
-    log_weights = log_weights + jnp.where(counted_t, log_alpha, 0.0)
+  def _step(self, variables: PyTree, kl_weight: Array, cloud: Cloud, inputs: Any):
+    """Moves all particles through one observation, weighs them, and resamples where it is due."""
+    y_t, mask_t, counted_t, key = inputs
+    resampling_key, *keys = jax.random.split(key, self.num_particles + 1)
+
+    def move(state, key):
+      (state, terms), new = self.model.apply(
+        {**variables, **cloud.collections},
+        *(state, y_t, mask_t),
+        method=lambda model, *arguments: model.core.step(*arguments),
+        rngs={'sample': key},
+        mutable=list(self.mutable),
+      )
+      return state, tempered(terms, kl_weight), new
+
+    state, log_alpha, new = jax.vmap(move)(cloud.state, jnp.stack(keys))
+    collections = {**cloud.collections, **jax.tree.map(lambda value: jnp.mean(value, axis=0), new)}
+    log_weights = cloud.log_weights + jnp.where(counted_t, log_alpha, 0.0)
     size = effective_size(log_weights)
-    due = (size < threshold * num_particles) & counted_t
-    bound = bound + jnp.where(due, log_mean_exp(log_weights), 0.0)
+    due = (size < self.threshold * self.num_particles) & counted_t
+    bound = cloud.bound + jnp.where(due, log_mean_exp(log_weights), 0.0)
     state = _resample(resampling_key, state, log_weights, due)
     log_weights = jnp.where(due, 0.0, log_weights)
-    return (collections, state, log_weights, bound), (size, due)
-
-  state = jax.tree.map(
-    lambda value: jnp.broadcast_to(value, (num_particles, *value.shape)),
-    model.apply(variables, method=initial),
-  )
-  zeros = jnp.zeros(x.shape[0])
-  collections = {**{name: variables[name] for name in mutable}, **updated}
-  carry: Any = (collections, state, jnp.zeros((num_particles, x.shape[0])), zeros)
-  times = (
-    jnp.moveaxis(y, 1, 0),
-    mask[:, skipped:].T,
-    counted.T,
-    jax.random.split(key, y.shape[1]),
-  )
-  (collections, _, log_weights, bound), (size, due) = jax.lax.scan(filter_step, carry, times)
-  bound = bound + log_mean_exp(log_weights) - jnp.sum(jnp.where(counted, log_det, 0.0), axis=1)
-  return Filtered(bound, size.T, due.T, collections)
+    return Cloud(collections, state, log_weights, bound), (size, due)
 
 
 def effective_size(log_weights: Array) -> Array:

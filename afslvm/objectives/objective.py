@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from afslvm.errors import ConfigError
 from afslvm.models.base import SequenceModel
 from afslvm.objectives import elbo, fivo, iwae
-from afslvm.objectives.annealing import KLSettings, kl_weight
+from afslvm.objectives.annealing import KLSettings, kl_weight, weighted_kl
 from afslvm.transforms import preprocessing
 from afslvm.types import Array, PyTree
 
@@ -57,12 +57,16 @@ def make_loss(settings: ObjectiveSettings, model: SequenceModel, dequantisation:
   """The loss of a train step, a mean over scored steps in nats per step."""
   if settings.bound == 'elbo':
 
-    def negative_elbo(params, model_state, batch, key, step):
-      return elbo.negative_elbo(
-        model, dequantisation, params, model_state, batch, key, step, settings
-      )
+    def annealed_elbo(params, model_state, batch, key, step):
+      terms, updated = elbo.training_terms(model, dequantisation, params, model_state, batch, key)
+      reconstruction = elbo.per_step(terms.log_det - terms.log_likelihood, terms)
+      loss = reconstruction + weighted_kl(terms, settings, step)
+      metrics = {'loss': loss, **elbo.terms_metrics(model, dequantisation, terms)}
+      if terms.latents is not None:
+        metrics['kl_weight'] = kl_weight(settings, step)
+      return loss, (metrics, updated)
 
-    return negative_elbo
+    return annealed_elbo
 
   def negative_bound(params, model_state, batch, key, step):
     noise_key, sample_key = jax.random.split(key)
@@ -88,13 +92,9 @@ def _importance(settings, model, variables, x, mask, key, weight):
 def _particles(settings, model, variables, x, mask, key, weight):
   """As `_importance`; the terms of the log come from a pass of their own, without gradient."""
   collections = tuple(name for name in variables if name != 'params')
-  filtered = fivo.particle_bound(
-    model,
-    variables,
-    *(x, mask, key, settings.num_samples),
-    threshold=settings.resample_threshold,
-    kl_weight=weight,
-    mutable=collections,
+  particles = fivo.ParticleFilter(
+    model, settings.num_samples, settings.resample_threshold, mutable=collections
   )
+  filtered = particles(variables, x, mask, key, weight)
   terms = model.apply(jax.lax.stop_gradient(variables), x, mask, rngs={'sample': key})
   return filtered.bound, terms, filtered.collections

@@ -158,7 +158,11 @@ def _initial_or_restored(
     use_ema = experiment.optimizer.ema_decay > 0
     return create_state(experiment.model, optimizer, x, experiment.seed, use_ema)
 
-  return jax.jit(create, out_shardings=distributed.replicated(mesh))(first)
+  # This runs once: on CPU, optimising the draws of a hundred arrays takes far longer than drawing.
+  on_cpu = jax.default_backend() == 'cpu'
+  options = {'xla_backend_optimization_level': 0} if on_cpu else None
+  whole = distributed.replicated(mesh)
+  return jax.jit(create, out_shardings=whole, compiler_options=options)(first)
 
 
 def _compiled_step(experiment: Experiment, mesh: Mesh):

@@ -59,6 +59,32 @@ def training_curves(runs: list[Run]) -> tuple[bytes, bytes]:
   return both_inks(draw, 8.4, 3.4)
 
 
+def health(runs: list[Run]) -> tuple[bytes, bytes]:
+  """KL and active units of latent variable models over training, and KL of each step at its end."""
+
+  def draw(figure):
+    kl, units, per_step = figure.subplots(1, 3)
+    for run, colour in zip(runs, _cycle(len(runs)), strict=True):
+      history = run.records.health
+      style = {'color': colour, 'lw': 1.6, 'marker': 'o', 'ms': 3}
+      for axis, key in ((kl, 'kl'), (units, 'active_units')):
+        points = [(values['step'], values[key]) for values in history if key in values]
+        axis.plot(*_xy(points), label=run.title, **style)
+      last = history[-1].get('kl_per_step', [])
+      end = run.config['data']['length']
+      per_step.plot(range(end - len(last), end), last, **style)
+    kl.set(xlabel='optimiser step', ylabel='KL, nats/step')
+    units.set(xlabel='optimiser step', ylabel='active units')
+    units.yaxis.get_major_locator().set_params(integer=True)
+    per_step.set(xlabel='step of the sequence', ylabel='KL, nats')
+    for axis in (kl, units, per_step):
+      axis.set_ylim(0, 1.08 * max(axis.dataLim.ymax, 1e-3))
+      axis.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(*kl.get_legend_handles_labels(), loc='outside upper left', ncols=3)
+
+  return both_inks(draw, 8.4, 2.7)
+
+
 def _cycle(count: int) -> list[str]:
   return [COLOURS[index % len(COLOURS)] for index in range(count)]
 

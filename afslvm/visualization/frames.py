@@ -1,7 +1,7 @@
 """From labelled rows of frames to pictures: strips, one picture of several rows, animations."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,13 +12,14 @@ FRAME_MILLISECONDS, LAST_MILLISECONDS = 160, 700
 def display_range(row: np.ndarray, label: str) -> tuple[float, float]:
   """The values of a row that are shown black and white.
 
-  Frames and shifts of them: 0 and 1. Scales: 0 and the greatest. Noise y: -3 and 3 standard
-  deviations. Anything else: its greatest absolute value and minus it, so that zero is grey.
+  Frames, shifts and reconstructions of them: 0 and 1. Scales: 0 and the greatest. Noise y and
+  reconstructions of it: -3 and 3 standard deviations. Anything else: its greatest absolute value
+  and minus it, so that zero is grey.
   """
   name = label.split('/')[-1]
-  if label in ('x', '1/shift'):
+  if label in ('x', '1/shift', '1/mean'):
     return 0.0, 1.0
-  if name == 'y':
+  if name in ('y', 'mean'):
     return -3.0, 3.0
   greatest = max(float(np.nanmax(np.abs(row), initial=0.0)), 1e-6)
   return (0.0 if name == 'scale' else -greatest), greatest
@@ -59,19 +60,23 @@ def to_rgb(sequence: np.ndarray) -> np.ndarray:
 # ---- for the page --------------------------------------------------------------------------------
 
 
-def transparent_strip(sequence: np.ndarray, steps: int, mark_after: int = 0) -> np.ndarray:
+def transparent_strip(
+  sequence: np.ndarray, steps: int, mark_after: int = 0, align: str = 'last'
+) -> np.ndarray:
   """Frames [T, H, W, C] in [0, 1] side by side, uint8 [H, steps (W + 1), 4].
 
   Args:
-    sequence: at most `steps` frames; they end at the last step.
+    sequence: at most `steps` frames.
     steps: places; those without a frame and the gaps between frames are transparent.
     mark_after: the gap after this many places is coloured.
+    align: 'last', the frames end at the last place, or 'first', they begin at the first.
   """
   _, height, width, _ = sequence.shape
   picture = np.zeros((steps, height, width + 1, 4), np.uint8)
-  first = steps - len(sequence)
-  picture[first:, :, :width, :3] = np.round(255 * to_rgb(sequence))
-  picture[first:, :, :width, 3] = 255
+  first = steps - len(sequence) if align == 'last' else 0
+  places = slice(first, first + len(sequence))
+  picture[places, :, :width, :3] = np.round(255 * to_rgb(sequence))
+  picture[places, :, :width, 3] = 255
   if mark_after:
     picture[mark_after - 1, :, width] = (*MODEL_COLOUR, 255)
   return np.concatenate(list(picture), axis=1)
@@ -120,20 +125,47 @@ def labelled_picture(
     captions: by label.
     width: of the frames; they are enlarged by a whole number.
   """
+  picture = stack_rows(rows, index)
+  return with_captions(picture, [captions[label] for label in rows], width)
+
+
+def with_captions(picture: np.ndarray, captions: Sequence[str], width: int = 1000) -> bytes:
+  """A PNG file of rows of equal height, each with its caption at its left.
+
+  Args:
+    picture: [H, W, 3] in [0, 1].
+    captions: from top to bottom.
+    width: the frames are enlarged by a whole number, to about so many pixels.
+  """
   from PIL import Image, ImageDraw, ImageFont
 
-  picture = np.round(255 * stack_rows(rows, index)).astype(np.uint8)
-  scale = max(1, round(width / picture.shape[1]))
-  picture = picture.repeat(scale, axis=0).repeat(scale, axis=1)
-  row_height = len(picture) // len(rows)
+  shown = np.round(255 * picture).astype(np.uint8)
+  scale = max(1, round(width / shown.shape[1]))
+  shown = shown.repeat(scale, axis=0).repeat(scale, axis=1)
+  row_height = len(shown) // len(captions)
   font = ImageFont.load_default(size=min(22, max(11, row_height // 3)))
-  margin = 16 + max(round(font.getlength(captions[label])) for label in rows)
-  canvas = Image.new('RGB', (margin + picture.shape[1], len(picture)), 'white')
-  canvas.paste(Image.fromarray(picture), (margin, 0))
+  margin = 16 + max(round(font.getlength(caption)) for caption in captions)
+  canvas = Image.new('RGB', (margin + shown.shape[1], len(shown)), 'white')
+  canvas.paste(Image.fromarray(shown), (margin, 0))
   pen = ImageDraw.Draw(canvas)
-  for place, label in enumerate(rows):
+  for place, caption in enumerate(captions):
     middle = (place + 0.5) * row_height
-    pen.text((margin - 10, middle), captions[label], fill='black', font=font, anchor='rm')
+    pen.text((margin - 10, middle), caption, fill='black', font=font, anchor='rm')
   file = io.BytesIO()
   canvas.save(file, 'PNG', optimize=True)
   return file.getvalue()
+
+
+def names_below(names: Sequence[str], width: int, height: int = 18) -> np.ndarray:
+  """uint8 [height, width * names, 3]: each name in the middle of its `width` pixels."""
+  from PIL import Image, ImageDraw, ImageFont
+
+  canvas = Image.new('RGB', (width * len(names), height), 'white')
+  pen = ImageDraw.Draw(canvas)
+  for place, name in enumerate(names):
+    size = 13
+    while size > 6 and ImageFont.load_default(size=size).getlength(name) > width - 4:
+      size -= 1
+    middle = ((place + 0.5) * width, height / 2)
+    pen.text(middle, name, fill='black', font=ImageFont.load_default(size=size), anchor='mm')
+  return np.asarray(canvas)

@@ -10,9 +10,11 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --quiet: #59636e; --line: #d1d9e0;
-  --paper: #ffffff; --tint: #f6f8fa; --accent: #3b82f6; --given: #dbeafe; }
+  --paper: #ffffff; --tint: #f6f8fa; --accent: #3b82f6; --given: #dbeafe;
+  --alarm: #d1242f; --alarm-tint: #fff1f0; --fine: #1a7f37; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --quiet: #9198a1; --line: #3d444d;
-  --paper: #0d1117; --tint: #151b23; --accent: #58a6ff; --given: #1e3a5f; } }
+  --paper: #0d1117; --tint: #151b23; --accent: #58a6ff; --given: #1e3a5f;
+  --alarm: #f85149; --alarm-tint: #2d1214; --fine: #3fb950; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -50,6 +52,8 @@ details { margin: 0.7rem 0; }
 summary { cursor: pointer; color: var(--accent); }
 .note { border-left: 3px solid var(--accent); background: var(--tint); padding: 0.5rem 1rem;
   max-width: 75ch; margin: 0.8rem 0; }
+.warning { border-left-color: var(--alarm); background: var(--alarm-tint); }
+.fine { border-left-color: var(--fine); }
 .note code { overflow-wrap: anywhere; }
 .chart { display: block; width: 100%; max-width: 900px; height: auto; }
 .pixels { image-rendering: pixelated; display: block; }

@@ -1,6 +1,6 @@
 """The pictures of one run: rows of whatever its model shows, and continuations."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ MEANINGS = {
   'scale': 'uncertainty',
   'y': 'remainder',
 }
+FIRST_PREDICTIONS = {'1/shift': 'first shift', '1/mean': 'reconstruction'}
 ROLES = {
   'truth': 'what happened',
   'mean path': 'no noise',
@@ -35,16 +36,28 @@ def visual_rows(run: Run, sequences: Sequences) -> dict[str, np.ndarray]:
   return visuals.visual_rows(run.model, run.variables, x, jax.random.key(sequences.seed))
 
 
-def caption(label: str, labels: Mapping[str, np.ndarray]) -> str:
+def caption(label: str, labels: Collection[str]) -> str:
   """'2/shift' -> 'shift 2', or 'shift' if no other row is called that."""
   depth, _, name = label.rpartition('/')
   alike = [other for other in labels if other.rpartition('/')[2] == name]
   return f'{name} {depth}' if len(alike) > 1 else name
 
 
-def explained_by_shift(rows: Mapping[str, np.ndarray]) -> float | None:
-  """The part of the variance of x that the first shift accounts for; None without a shift."""
-  shift = rows.get('1/shift')
+def meaning(label: str, labels: Collection[str]) -> str:
+  """What a row is, in a word or two; '' if only its model knows.
+
+  A likelihood's mean reconstructs what the likelihood is of: x, or y of the flow outside of it.
+  """
+  depth, _, name = label.rpartition('/')
+  if name != 'mean':
+    return MEANINGS.get(name, '')
+  outside = f'{int(depth) - 1}/y'
+  return f'reconstruction of {caption(outside, labels) if outside in labels else "x"}'
+
+
+def explained(rows: Mapping[str, np.ndarray], label: str = '1/shift') -> float | None:
+  """The part of the variance of x that a row of the same unit accounts for; None without it."""
+  shift = rows.get(label)
   if shift is None or not shift.size:
     return None
   x = rows['x'][:, rows['x'].shape[1] - shift.shape[1] :]
@@ -61,9 +74,8 @@ def rows_of_sequence(run: Run, rows: Mapping[str, np.ndarray], index: int) -> Ht
   shown = []
   for label, row in rows.items():
     low, high = frames.display_range(row[index], label)
-    about = f'{MEANINGS.get(label.rpartition("/")[2], "")} {low:.2g} … {high:.2g}'.strip().replace(
-      '-', '−'
-    )
+    limits = f'{low:.2g}\N{NO-BREAK SPACE}…\N{NO-BREAK SPACE}{high:.2g}'.replace('-', '−')
+    about = f'{meaning(label, rows)} {limits}'.strip()
     strip = frames.transparent_strip(frames.to_display(row[index], label), steps)
     shown.append((captions[label], about, strip))
   return strips(shown, steps, run.model.event_shape[1], context=0)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from afslvm.errors import AfslvmError
-from afslvm.evaluation import store
+from afslvm.evaluation import diagnostics, store
 from afslvm.evaluation.contract import LikelihoodResult
 from afslvm.models.base import SequenceModel
 from afslvm.types import PyTree
@@ -47,12 +47,14 @@ class Records:
     validation: (step, nats/dim of the validation split).
     receipt: versions, device, speed, ...; empty if there is none.
     evaluations: by file name.
+    health: of every validation, oldest first: 'step', and what `diagnostics.diagnose` found then.
   """
 
   train: Curve
   validation: Curve
   receipt: dict[str, Any]
   evaluations: list[Evaluated]
+  health: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +127,7 @@ def read(workdir: pathlib.Path) -> Records:
     validation=_curve(lines, 'validation_nats_per_dim'),
     receipt=_json_object(workdir / 'receipt.json'),
     evaluations=_evaluations(workdir),
+    health=_health(lines),
   )
 
 
@@ -154,6 +157,24 @@ def _json_lines(path: pathlib.Path) -> list[dict[str, Any]]:
 def _curve(lines: list[dict[str, Any]], key: str) -> Curve:
   points = [(line.get('step'), line.get(key)) for line in lines]
   return [(s, float(v)) for s, v in points if isinstance(s, int) and is_number(v)]
+
+
+def _health(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+  """The numbers of every validation; whatever else is in a line is left out."""
+  found = []
+  for line in lines:
+    if 'validation_nats_per_dim' not in line or not isinstance(line.get('step'), int):
+      continue
+    values = {
+      key: value
+      for key, value in line.items()
+      if (key in diagnostics.MEANING or key.startswith('saturation/')) and is_number(value)
+    }
+    per_step = line.get('kl_per_step')
+    if isinstance(per_step, list) and per_step and all(map(is_number, per_step)):
+      values['kl_per_step'] = per_step
+    found.append({'step': line['step'], **values})
+  return found
 
 
 def _evaluations(workdir: pathlib.Path) -> list[Evaluated]:

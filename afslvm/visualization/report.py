@@ -2,11 +2,13 @@
 
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from afslvm.errors import ConfigError
-from afslvm.visualization import figures, frames, markup, page, pictures, summary
+from afslvm.visualization import figures, frames, health, markup, page, pictures, summary
 from afslvm.visualization.continuations import context_length
 from afslvm.visualization.markup import Html, element
 from afslvm.visualization.page import paragraphs
@@ -30,15 +32,18 @@ def write(path: pathlib.Path, runs: list[Run], on_run: Callable[[str], None] = l
 
 def build(runs: list[Run], on_run: Callable[[str], None] = lambda title: None) -> str:
   """The page as text; see `write`."""
-  rows, continued = [], []
+  rows, continued, shown = [], [], set()
   for run in runs:
     on_run(run.title)
-    rows.append(_rows(run))
+    labels, block = _rows(run)
+    rows.append(block)
+    shown |= labels
     continued.append(_continuations(run))
   sections = {
     'results': ('Results', summary.results(runs)),
     'training': ('Training', _training(runs)),
-    'flows': ('What each model makes of a sequence', markup.join([_ABOUT_ROWS, *rows])),
+    'health': ('Health', health.section(runs)),
+    'flows': ('What each model makes of a sequence', markup.join([_about_rows(shown), *rows])),
     'continuations': ('Continuations', markup.join([_ABOUT_CONTINUATIONS, *continued])),
     'correlation': ('Correlation before and after', _correlation(runs)),
     'configs': ('Configs and receipts', markup.join([_about(run) for run in runs])),
@@ -93,12 +98,16 @@ def _training(runs: list[Run]) -> Html:
 
 # ---- pictures ------------------------------------------------------------------------------------
 
-_ABOUT_ROWS = paragraphs(
-  'Random held-out sequences, one block each, aligned at the last step. x is the data; then, flow '
-  'by flow, shift is what the flow predicts from the past, scale how far it expects to be off, and '
-  'y = (x − shift) / scale what it could not predict. The numbers beside a row are the values that '
-  'are shown black and white. A flow that works has a shift that shows the moving parts, a scale '
-  'that is bright where they may be, along their edges above all, and a y that looks like noise.'
+_ABOUT_FLOWS = (
+  'Flow by flow, shift is what the flow predicts from the past, scale how far it expects to be '
+  'off, and y = (x − shift) / scale what it could not predict. A flow that works has a shift that '
+  'shows the moving parts, a scale that is bright where they may be, along their edges above all, '
+  'and a y that looks like noise.'
+)
+_ABOUT_MEANS = (
+  'Mean is what a latent variable model decodes from a draw of its posterior, which has seen the '
+  'step itself: without flows a reconstruction of x, under flows one of y, the remainder of the '
+  'last flow. It is no prediction; and where y is noise, little of it can be reconstructed.'
 )
 _ABOUT_CONTINUATIONS = paragraphs(
   'The first steps, marked in the line of step numbers, are given; the model makes the others. A '
@@ -116,26 +125,42 @@ _ABOUT_CONTINUATIONS = paragraphs(
 )
 
 
-def _rows(run: Run) -> Html:
+def _about_rows(shown: set[str]) -> Html:
+  """What the rows are, of those that are there."""
+  names = {label.rpartition('/')[2] for label in shown}
+  return paragraphs(
+    'Random held-out sequences, one block each, aligned at the last step. x is the data; the '
+    'numbers beside a row are the values that are shown black and white.',
+    _ABOUT_FLOWS if 'shift' in names else '',
+    _ABOUT_MEANS if 'mean' in names else '',
+  )
+
+
+def _rows(run: Run) -> tuple[set[str], Html]:
+  """The labels of the rows, and the rows."""
   heading = element('h3', run.title)
   if run.sequences is None:
-    return markup.join([heading, paragraphs(f'No pictures: {run.no_sequences}')])
+    return set(), markup.join([heading, paragraphs(f'No pictures: {run.no_sequences}')])
   rows = pictures.visual_rows(run, run.sequences)
-  explained = pictures.explained_by_shift(rows)
-  sentence = '' if explained is None else _in_words(explained)
+  sentence = ' '.join(_explained(rows))
   if set(rows) == {'x'}:
     sentence = 'This model shows nothing but the data.'
   blocks = [
     markup.join([_name_of(run, place), pictures.rows_of_sequence(run, rows, place)])
     for place in range(len(run.sequences.indices))
   ]
-  return markup.join([heading, paragraphs(sentence), *blocks])
+  return set(rows), markup.join([heading, paragraphs(sentence), *blocks])
 
 
-def _in_words(explained: float) -> str:
-  part = f'{max(explained, 0.0):.0%} of the variance of x'
-  text = f'On these sequences the first shift accounts for {part}'
-  return text + ('.' if explained > 0.1 else ': this flow mostly scales and hardly predicts.')
+def _explained(rows: dict[str, np.ndarray]) -> Iterator[str]:
+  """How much of x the first shift or the reconstruction tells."""
+  for label, name in pictures.FIRST_PREDICTIONS.items():
+    part = pictures.explained(rows, label)
+    if part is None:
+      continue
+    text = f'On these sequences the {name} accounts for {max(part, 0.0):.0%} of the variance of x'
+    poor = label == '1/shift' and part <= 0.1
+    yield text + (': this flow mostly scales and hardly predicts.' if poor else '.')
 
 
 def _name_of(run: Run, place: int) -> Html:

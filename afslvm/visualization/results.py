@@ -182,8 +182,13 @@ def _number(entry: Entry, usual: LikelihoodResult, best: bool) -> Html:
     f' ± {r.standard_error:.3f} ',
     element('small', 'nats/dim'),
     element('small', f'{limit}{r.bits_per_dim:.3f} bits/dim, {", ".join(about)}', class_='line'),
+    '' if r.kl_nats_per_step is None else _kl(r.kl_nats_per_step),
     class_='number',
   )
+
+
+def _kl(nats_per_step: float) -> Html:
+  return element('small', f'KL/step {nats_per_step:.2f} nats', class_='line')
 
 
 def kind_in_words(kind: str) -> str:

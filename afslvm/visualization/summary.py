@@ -68,12 +68,12 @@ def _paper(runs: list[Run]) -> Html:
   """The paper's figures apart from ours, unless they stand in the table already."""
   found = tables.columns(runs)
   if any(column.paper for column in found):
-    reason = 'Test figures on Moving MNIST stand in the table above, where they are comparable.'
+    reason = 'Test figures stand in the table above too, where they are comparable.'
   else:
     reasons = dict.fromkeys(_why_apart(column) for column in found)
     why = '; '.join(reasons) or 'no run has been evaluated'
     sets = '; '.join(f'{b.words} ({b.dataset})' for b in published.BENCHMARKS)
-    reason = f'Not comparable with the table above: {why}. The paper scores {sets}, BAIR and KTH.'
+    reason = f'Not comparable with the table above: {why}. The paper scores {sets}.'
   header = ['model', *published.DATASETS, *(f'{d}, parameters' for d in published.DATASETS)]
   rows = []
   for index, model in enumerate(published.MODELS):

@@ -122,6 +122,15 @@ def test_equal_contracts_share_a_table():
   assert ['≤' in line for line in lines[2:]] == [False, False, True]
 
 
+def test_divergences_have_a_column_where_there_are_any():
+  exact = summary([-1.0, -2.0], [1, 1], name='flow')
+  bound = dataclasses.replace(exact, name='latent', kind='elbo', kl_nats_per_step=8.5617)
+  header, *rows = [line.split() for line in contract_lib.table([exact, bound]).splitlines()[1:]]
+  assert 'KL/step' in header
+  assert [row[-4] for row in rows] == ['–', '8.56']
+  assert 'KL/step' not in contract_lib.table([exact])
+
+
 # ---- JSON ----------------------------------------------------------------------------------------
 
 

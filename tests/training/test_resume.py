@@ -37,9 +37,9 @@ def straight(launch, tmp_path_factory):
   return workdir
 
 
-def start(workdir, environment, *more):
+def start(workdir, environment, *more, options=OPTIONS):
   return subprocess.Popen(
-    [sys.executable, 'launch/train.py', *OPTIONS, f'--workdir={workdir}', *more],
+    [sys.executable, 'launch/train.py', *options, f'--workdir={workdir}', *more],
     cwd=ROOT,
     env=environment,
     stderr=subprocess.PIPE,
@@ -88,6 +88,32 @@ def test_resume_is_bit_exact_after_sigkill(kill_at, straight, environment, tmp_p
   _, log = process.communicate(timeout=120)
   assert process.returncode == 0, log
   assert_same_run(tmp_path, straight, environment)
+
+
+def test_resume_is_bit_exact_for_a_latent_model(launch, environment, tmp_path):
+  """SLVM under a flow, killed in the middle of the warm-up of its divergence."""
+  options = (
+    '--config=configs/smoke.py:slvm_af1',
+    *OPTIONS[1:],
+    '--config.objective.kl_initial_weight=0.1',
+    '--config.objective.kl_warmup_steps=30',
+  )
+  straight, killed = tmp_path / 'straight', tmp_path / 'killed'
+  done = launch('train', *options, f'--workdir={straight}')
+  assert done.returncode == 0, done.stderr
+  process = start(killed, environment, options=options)
+  wait_for_line(killed, 13)
+  process.kill()
+  process.communicate()
+  process = start(killed, environment, options=options)
+  _, log = process.communicate(timeout=120)
+  assert process.returncode == 0, log
+  assert 'resuming from step' in log
+  assert_same_run(killed, straight, environment)
+  lines = [json.loads(line) for line in (killed / 'metrics.jsonl').read_text().splitlines()]
+  weights = [line['kl_weight'] for line in lines if 'kl_weight' in line]
+  assert weights[0] < weights[5] < weights[-1] == 1
+  assert all(len(line['kl_per_step']) == 10 for line in lines if 'kl_per_step' in line)
 
 
 @pytest.mark.parametrize(('number', 'code'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -31,11 +31,48 @@ def config_of(conditioner, num_flows, data) -> ConfigDict:
   return common.experiment(data=data, model=model, optimizer={}, train={})
 
 
+def latent_config(num_flows, data) -> ConfigDict:
+  sizes = {'hidden': 4, 'layers': 1}
+  model = common.slvm(
+    2,
+    encoder={'widths': (4,), 'features': 4},
+    decoder={'widths': (4,)},
+    prior={'features': 4, **sizes},
+    inference=sizes,
+    likelihood={},
+  )
+  model = common.temporal_flows(model, CONV, [{'boundary': 'context'}] * num_flows)
+  return common.experiment(data=data, model=model, optimizer={}, train={})
+
+
 CONFIGS = {
   'af1': lambda: config_of(CONV, 1, {**DIGITS, 'length': 9}),
   'af2': lambda: config_of(CONV, 2, {**DIGITS, 'length': 9}),
+  'slvm': lambda: latent_config(0, {**DIGITS, 'length': 9}),
+  'slvm_af1': lambda: latent_config(1, {**DIGITS, 'length': 9}),
   'vectors': lambda: config_of(LINEAR, 1, {**PARTICLE, 'length': 8}),
 }
+
+
+HEALTHY = {
+  'kl': 4.25,
+  'kl_per_step': [6.0, 4.0, 2.75],
+  'active_units': 1,
+  'latent_size': 2,
+  'predictive_gap': 31.5,
+  'residual_correlation': -0.0451,
+  'saturation/flow 1': 0.0123,
+}
+
+
+def write_validations(run, *validations):
+  """Appends validations to a run, 100 steps apart, and reads it again."""
+  folder = pathlib.Path(run.workdir)
+  with open(folder / 'metrics.jsonl', 'a') as file:
+    for number, health in enumerate(validations, 1):
+      line = {'step': 100 * number, 'validation_nats_per_dim': 3.0, **health}
+      file.write(json.dumps(line) + '\n')
+  return dataclasses.replace(run, records=records.read(folder))
 
 
 def write_records(workdir, step=20):

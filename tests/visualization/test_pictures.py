@@ -55,10 +55,22 @@ def test_captions_number_only_what_is_there_twice():
 
 def test_variance_explained_by_the_shift():
   x = np.random.default_rng(0).normal(size=(2, 6, 4, 4, 1))
-  assert pictures.explained_by_shift({'x': x, '1/shift': x[:, 3:]}) == 1.0
+  assert pictures.explained({'x': x, '1/shift': x[:, 3:]}) == 1.0
   nothing = {'x': x - x.mean(), '1/shift': np.zeros_like(x)}
-  assert abs(pictures.explained_by_shift(nothing)) < 1e-12
-  assert pictures.explained_by_shift({'x': x}) is None
+  assert abs(pictures.explained(nothing)) < 1e-12
+  assert pictures.explained({'x': x}) is None
+  half = {'x': x, '1/mean': np.where(np.arange(6)[:, None, None, None] < 3, x, x.mean())}
+  assert 0.4 < pictures.explained(half, '1/mean') < 0.6
+
+
+def test_a_mean_reconstructs_what_its_likelihood_is_of():
+  one = ['x', '1/shift', '1/scale', '1/y', '2/mean']
+  two = [*one[:-1], '2/shift', '2/scale', '2/y', '3/mean']
+  assert pictures.meaning('1/mean', ['x', '1/mean']) == 'reconstruction of x'
+  assert pictures.meaning('2/mean', one) == 'reconstruction of y'
+  assert pictures.meaning('3/mean', two) == 'reconstruction of y 2'
+  assert pictures.meaning('1/shift', one) == 'prediction'
+  assert pictures.meaning('1/attention', ['x', '1/attention']) == ''
 
 
 def test_rows_come_from_what_the_model_shows(digits_run):

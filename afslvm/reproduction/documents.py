@@ -1,0 +1,103 @@
+"""Documents whose tables are generated: docs/results.md, and marked places in the README.
+
+Measured tables lie in docs/results/NAME.json, each a `table.json` of `launch/reproduce.py`. What
+stands between `<!-- results:NAME -->` and `<!-- /results -->` in a document is made from them.
+"""
+
+import json
+import pathlib
+import re
+import shutil
+from typing import Any
+
+from afslvm.errors import ConfigError, nearest
+from afslvm.reproduction import markdown
+
+TABLES, PAGE = pathlib.Path('docs/results'), pathlib.Path('docs/results.md')
+DOCUMENTS = (pathlib.Path('README.md'),)
+MARKED = re.compile(r'(<!-- results:([\w.-]+) -->\n).*?(<!-- /results -->)', re.DOTALL)
+INTRODUCTION = """# Measured tables
+
+Made by `python launch/results.py` from the files in `docs/results/`, which are tables as
+`launch/reproduce.py` writes them; a test says that they agree.
+"""
+
+
+def generated(root: pathlib.Path) -> dict[pathlib.Path, str]:
+  """Every document as it should be, by path below `root`.
+
+  Raises:
+    ConfigError: a table that can't be read, or a mark that names none.
+  """
+  tables = {path.stem: read(path) for path in sorted((root / TABLES).glob('*.json'))}
+  parts = [
+    f'{markdown.page(table).rstrip()}\n'.replace('# ', '## ', 1) for table in tables.values()
+  ]
+  documents = {PAGE: '\n'.join([INTRODUCTION, *parts])}
+  for path in DOCUMENTS:
+    documents[path] = filled((root / path).read_text(encoding='utf-8'), tables, path)
+  return documents
+
+
+def filled(text: str, tables: dict[str, Any], path: pathlib.Path) -> str:
+  """`text` with every marked place made anew."""
+
+  def replace(match: re.Match) -> str:
+    name = match[2]
+    if name not in tables:
+      raise ConfigError(
+        f'{path} asks for results:{name}, and there is no {TABLES}/{name}.json'
+        f'{nearest(name, tables)}'
+      )
+    return f'{match[1]}{markdown.summary(tables[name])}\n{match[3]}'
+
+  return MARKED.sub(replace, text)
+
+
+def read(path: pathlib.Path) -> dict[str, Any]:
+  """A table.
+
+  Raises:
+    ConfigError: missing, or no table.
+  """
+  try:
+    table = json.loads(path.read_text(encoding='utf-8'))
+    markdown.page(table)
+  except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    raise ConfigError(
+      f'{path} is no table of launch/reproduce.py ({type(error).__name__}: {error})'
+    ) from error
+  return table
+
+
+def differing(root: pathlib.Path) -> dict[pathlib.Path, str]:
+  """The documents that are not as they should be, as they should be."""
+  return {
+    path: text
+    for path, text in generated(root).items()
+    if not (root / path).exists() or (root / path).read_text(encoding='utf-8') != text
+  }
+
+
+def write(root: pathlib.Path) -> list[pathlib.Path]:
+  """Writes the documents that differ, and returns their paths below `root`."""
+  changed = differing(root)
+  for path, text in changed.items():
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(text, encoding='utf-8')
+  return list(changed)
+
+
+def add(root: pathlib.Path, source: pathlib.Path) -> pathlib.Path:
+  """Keeps a measured table as docs/results/DATASET_SCALE.json.
+
+  Raises:
+    ConfigError: no table, or one of `quick` scale.
+  """
+  table = read(source)
+  if markdown.is_trial(table):
+    raise ConfigError(f'{source} is of scale quick, which measures nothing')
+  place = root / TABLES / f'{table["dataset"]}_{table["scale"]}.json'
+  place.parent.mkdir(parents=True, exist_ok=True)
+  shutil.copyfile(source, place)
+  return place

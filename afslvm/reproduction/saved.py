@@ -1,0 +1,44 @@
+"""WORKDIR/table.json and table.md."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from afslvm import files
+from afslvm.errors import ConfigError
+from afslvm.reproduction import markdown, table
+from afslvm.reproduction.folders import FinishedRun
+from afslvm.training import receipt
+
+JSON, MARKDOWN = 'table.json', 'table.md'
+# What must be the same for a folder to be continued.
+SUBJECT = ('dataset', 'scale', 'overrides')
+
+
+def check(workdir: pathlib.Path, about: dict[str, Any]):
+  """Raises ConfigError if the folder holds a table about something else."""
+  try:
+    there = json.loads((workdir / JSON).read_text())
+    differing = [key for key in SUBJECT if there[key] != about[key]]
+  except (OSError, ValueError, KeyError, TypeError):
+    return  # none, or one that will be replaced; the runs are checked one by one
+  if differing:
+    key = differing[0]
+    raise ConfigError(
+      f'--workdir={workdir} holds a table with {key}={there[key]!r}, not {about[key]!r}; '
+      'use another --workdir'
+    )
+
+
+def write(workdir: pathlib.Path, runs: Sequence[FinishedRun], about: dict[str, Any]) -> str:
+  """Writes both files and returns the table as text.
+
+  Raises:
+    ContractError: results that don't compare.
+  """
+  values = table.build(runs, {**about, 'commit': receipt.git_commit()})
+  text = markdown.page(values)
+  files.write_json(workdir / JSON, values)
+  (workdir / MARKDOWN).write_text(text, encoding='utf-8')
+  return text

@@ -1,0 +1,156 @@
+"""A table as plain values: what `table.json` holds, made of finished runs under one contract each.
+
+{'table': 'af_1', 'dataset': ..., 'scale': ..., 'columns': {NAME: {split, context, ...}},
+ 'rows': [{'model', 'parameters', 'seeds', NAME: [one result per seed], ...}, ...], ...}
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from afslvm.evaluation import published
+from afslvm.evaluation.contract import ContractError, LikelihoodResult, check_comparable
+from afslvm.evaluation.references import COPY_LAST, STATIC
+from afslvm.reproduction.folders import FinishedRun
+from afslvm.reproduction.plan import COLUMNS, PROTOCOL, ROWS, Data, portable
+
+TABLE = 'af_1'
+
+
+def build(runs: Sequence[FinishedRun], about: dict[str, Any]) -> dict[str, Any]:
+  """The whole table.
+
+  Args:
+    runs: at least one.
+    about: the command, the commit and so on, copied into the table.
+
+  Raises:
+    ContractError: results of one column that answer different questions.
+  """
+  data = runs[0].run.data
+  groups = [[run for run in runs if run.run.row == row] for row in ROWS]
+  rows = [_row(group) for group in groups if group]
+  rows += [_reference(runs, name) for name in (STATIC, COPY_LAST)]
+  for column in COLUMNS:
+    check_column([result for row in rows for result in results(row, column.name)])
+  return {
+    'table': TABLE,
+    **about,
+    'data': {
+      'label': data.label,
+      'config': data.config,
+      'event_shape': list(data.event_shape),
+      'fingerprint': data.fingerprint,
+    },
+    'protocol': {'name': PROTOCOL.name, 'summary': PROTOCOL.summary},
+    'columns': {
+      column.name: _column(rows, column.name, column.split, data)
+      for column in COLUMNS
+      if any(row[column.name] for row in rows)
+    },
+    'rows': rows,
+  }
+
+
+def results(row: dict[str, Any], column: str) -> list[LikelihoodResult]:
+  """Of a row in a column, one per seed; none where the model can't answer the question."""
+  return [LikelihoodResult.from_json(values) for values in row[column]]
+
+
+def check_column(found: Sequence[LikelihoodResult]):
+  """Raises ContractError for results that don't belong under one another, and says why."""
+  check_comparable(found)
+  for other in found[1:]:
+    for key in ('num_sequences', 'num_samples', 'seed'):
+      a, b = getattr(found[0], key), getattr(other, key)
+      if a != b:
+        raise ContractError(
+          f'{found[0].name} and {other.name} can not share a column: {key} is {a} and {b}'
+        )
+
+
+def _row(runs: Sequence[FinishedRun]) -> dict[str, Any]:
+  """One model, all its seeds."""
+  plans, receipts = [run.run for run in runs], [run.receipt for run in runs]
+  own = {c.name: [_own(run, c.name) for run in runs if c in run.run.columns] for c in COLUMNS}
+  first = plans[0]
+  return {
+    'row': first.row,
+    'model': first.label,
+    'parameters': first.parameters,
+    'seeds': [plan.seed for plan in plans],
+    **own,
+    'kl_nats_per_step': [values['kl_nats_per_step'] for values in own['test']],
+    'temporal_correlation': [_correlations(run) for run in runs],
+    'steps': first.num_steps,
+    'batch_size': first.config['train']['batch_size'],
+    'best_steps': [run.evaluations['test']['identity']['checkpoint']['step'] for run in runs],
+    'steps_per_second': [receipt.get('steps_per_second') for receipt in receipts],
+    'wall_seconds': [receipt.get('total_wall_seconds') for receipt in receipts],
+    'devices': sorted({_device(receipt) for receipt in receipts}),
+    'commits': [receipt.get('git_commit', 'unknown') for receipt in receipts],
+    'config': first.config_file,
+    'overrides': portable(first.overrides),
+  }
+
+
+def _own(run: FinishedRun, column: str) -> dict[str, Any]:
+  """The model's own result; the other bounds and the references stand behind it."""
+  return run.evaluations[column]['results'][0]
+
+
+def _correlations(run: FinishedRun) -> dict[str, float]:
+  shown = run.evaluations['test'].get('decorrelation', {})
+  return {label: values['temporal_correlation'] for label, values in shown.items()}
+
+
+def _device(receipt: dict[str, Any]) -> str:
+  device = receipt.get('device', {})
+  return f'{device.get("count", "?")} {device.get("kind", "?")}'
+
+
+def _reference(runs: Sequence[FinishedRun], name: str) -> dict[str, Any]:
+  """A trivial model; it has seen the same sequences and noise in every evaluation."""
+  own: dict[str, list] = {column.name: [] for column in COLUMNS}
+  for column in COLUMNS:
+    found = [
+      values
+      for run in runs
+      if column in run.run.columns
+      for values in run.evaluations[column.name]['results']
+      if values['name'] == name
+    ]
+    own[column.name] = found[:1]
+    for other in found[1:]:
+      if not math.isclose(found[0]['nats_per_dim'], other['nats_per_dim'], abs_tol=1e-4):
+        raise ContractError(
+          f'{name} scores {found[0]["nats_per_dim"]:.4f} and {other["nats_per_dim"]:.4f} nats/dim '
+          f'in column {column.name}: the runs were not scored on the same data'
+        )
+  per_dimension = {STATIC: 2, COPY_LAST: 1}[name]  # mean and variance; variance of the change
+  size = per_dimension * math.prod(runs[0].run.data.event_shape)
+  return {'model': name, 'reference': True, 'parameters': size, 'seeds': [], **own}
+
+
+def _column(rows: Sequence[dict[str, Any]], name: str, split: str, data: Data) -> dict[str, Any]:
+  """What a column asks, and what the paper reports there."""
+  first = next(result for row in rows for result in results(row, name))
+  why = published.why_not_comparable(first.contract, data.config, data.event_shape)
+  benchmark = published.benchmark_of(data.config, data.event_shape)
+  paper: dict[str, float] = {}
+  if benchmark is not None and not why:
+    context = first.contract.context_frames
+    paper = {
+      result.model: result.nats_per_dim
+      for result in published.find(benchmark.dataset, split)
+      if published.CONTEXT[result.model] == context
+    }
+  return {
+    'split': split,
+    'context_frames': first.contract.context_frames,
+    'scored_frames': list(first.contract.scored_frames),
+    'num_sequences': first.num_sequences,
+    'floor_nats_per_dim': first.contract.floor_nats_per_dim,
+    'published': paper,
+    'why_not_published': why,
+  }

@@ -1,0 +1,98 @@
+"""The configs at the AF paper's size: their counts beside Table 3, and that they train."""
+
+import json
+
+import numpy as np
+import pytest
+
+from afslvm import build, cli
+from afslvm.evaluation import published
+from afslvm.reproduction import plan
+from afslvm.training import loop
+from afslvm.training.experiment import Experiment
+from afslvm.training.settings import TrainSettings
+from afslvm.training.workdir import Workdir
+from tests import reproduced
+
+COUNTS = {
+  1: dict(zip(plan.ROWS, (335_042, 670_084, 11_289_090, 10_572_484, 10_907_526), strict=True)),
+  3: dict(zip(plan.ROWS, (338_502, 677_004, 11_295_238, 10_582_092, 10_920_594), strict=True)),
+}
+PAPER_FOLDERS = sorted(plan.FOLDERS['paper'])
+
+
+def count(parts):
+  variables = build.abstract_variables(parts.model, parts.model.num_context + 1)
+  return build.count_parameters(variables)
+
+
+@pytest.mark.parametrize('row', plan.ROWS)
+@pytest.mark.parametrize('dataset', PAPER_FOLDERS)
+def test_counts_of_the_paper_configs(dataset, row):
+  parts = build.parts(cli.load_config(f'configs/{dataset}/{row}.py'))
+  channels = 3 if dataset == 'bair' else 1
+  assert count(parts) == COUNTS[channels][row]
+  assert parts.data['length'] == (16 if 'af2' in row else 13)
+  assert parts.optimizer.learning_rate == 1e-4
+  paper = published.size_of(
+    reproduced.LABELS[row], dataset, parts.model.event_shape, COUNTS[channels][row]
+  )
+  index = plan.ROWS.index(row)
+  if row == 'slvm_af2':  # not in Table 3
+    assert paper is None
+  else:
+    assert paper.thousands == published.PARAMETERS[paper.dataset][index]
+    assert paper.why_different
+
+
+def test_counts_of_table_3_need_no_excuse():
+  assert published.size_of('1-AF', 'bair', (64, 64, 3), 363_078).why_different == ''
+  assert published.size_of('SLVM', 'kth', (64, 64, 1), 960_034) is None
+  assert published.size_of('SLVM', 'moving_digits', (64, 64, 1), 11_289_090) is None
+  assert (
+    'transposition'
+    in published.size_of('SLVM + 1-AF', 'bair', (64, 64, 3), 10_582_092).why_different
+  )
+
+
+def test_describe_prints_the_count_of_the_paper(launch):
+  done = launch('describe', '--config=configs/kth/slvm.py')
+  assert done.returncode == 0, done.stderr
+  assert 'SLVM: 11,289,090 parameters' in done.stdout
+  assert 'AF paper, Table 3, KTH: 11302k (PyTorch’s LSTM cell' in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('config', ['moving_mnist/slvm', 'bair/slvm_af1'])
+def test_paper_configs_train(config, tmp_path):
+  """Two steps on random frames, one sequence as short as can be."""
+  parts = build.parts(cli.load_config(f'configs/{config}.py'))
+  length = parts.model.num_context + 1
+  x = np.random.default_rng(0).integers(0, 256, (1, length, *parts.model.event_shape), np.uint8)
+  batch = {'x': x, 'mask': np.ones((1, length), bool)}
+
+  class Batches:
+    def __next__(self):
+      return batch
+
+    def get_state(self):
+      return {}
+
+  experiment = Experiment(
+    model=parts.model,
+    dequantisation='gauss256',
+    length=length,
+    seed=0,
+    train=TrainSettings(num_steps=2, batch_size=1, log_every=1),
+    optimizer=parts.optimizer,
+    training_batches=Batches,
+    validation_batches=lambda: iter([batch]),
+    fingerprint='0' * 16,
+    config={},
+    objective=parts.objective,
+  )
+  with Workdir(tmp_path) as workdir:
+    assert loop.train(workdir, experiment) == 0
+  lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+  assert all(np.isfinite(line['nats_per_dim']) for line in lines if 'nats_per_dim' in line)
+  assert json.loads((tmp_path / 'receipt.json').read_text())['skipped_steps'] == 0

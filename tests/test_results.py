@@ -1,0 +1,174 @@
+"""Tables as Markdown, and the documents that are generated from measured ones."""
+
+import json
+import math
+import pathlib
+
+import pytest
+
+from afslvm.errors import ConfigError
+from afslvm.evaluation.contract import LikelihoodResult
+from afslvm.reproduction import documents, markdown, table
+from tests import reproduced
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+DIGITS = [
+  reproduced.finished('af1', test=2.6),
+  *(reproduced.finished('slvm', seed, test=v) for seed, v in enumerate((2.4, 2.5, 2.7))),
+  reproduced.finished('slvm_af2', test=2.3),
+]
+
+
+@pytest.fixture
+def digits():
+  return table.build(DIGITS, reproduced.ABOUT)
+
+
+def cells(lines, model):
+  """The cells of the first line of a Markdown table about `model`."""
+  line = next(line for line in lines if line.startswith((f'| {model} |', f'| *{model}* |')))
+  return [cell.strip() for cell in line.strip('|').split('|')]
+
+
+# ---- what the repository says --------------------------------------------------------------------
+
+
+def test_documents_agree_with_the_measured_tables():
+  assert not list(documents.differing(ROOT))
+
+
+def test_measured_tables_are_none_of_a_trial():
+  for path in sorted((ROOT / documents.TABLES).glob('*.json')):
+    values = documents.read(path)
+    assert path.stem == f'{values["dataset"]}_{values["scale"]}'
+    assert not markdown.is_trial(values)
+    for row in values['rows']:
+      for column in values['columns']:
+        table.check_column(table.results(row, column))
+
+
+# ---- numbers -------------------------------------------------------------------------------------
+
+
+def results_of(*pairs):
+  contract = reproduced.planned('slvm').contract(table.COLUMNS[0])
+  return [
+    LikelihoodResult('SLVM', 'elbo', contract, value, error, 1.0, value, 16, 1, 0)
+    for value, error in pairs
+  ]
+
+
+def test_summary_of_seeds_by_hand():
+  found = markdown.summarise(results_of((2.0, 0.01), (2.2, 0.02), (2.4, 0.03)))
+  assert found.mean == pytest.approx(2.2)
+  assert found.standard_error == pytest.approx(0.02)
+  assert found.spread == pytest.approx(0.2)  # sqrt((.04 + 0 + .04) / 2)
+  assert markdown.nats(found) == '≤ 2.200 ± .020, s.d. .200'
+  assert markdown.bits(found) == f'≤ {2.2 / math.log(2):.3f}'
+
+
+def test_one_seed_has_no_spread():
+  found = markdown.summarise(results_of((2.0, 0.01)))
+  assert found.spread is None
+  assert markdown.nats(found) == '≤ 2.000 ± .010'
+  assert markdown.nats(found._replace(standard_error=math.nan, bound=False)) == '2.000'
+
+
+def test_columns_by_hand(digits):
+  lines = markdown.part(digits, markdown.COMMON)
+  slvm = cells(lines, 'SLVM')
+  mean, spread = (2.4 + 2.5 + 2.7) / 3, math.sqrt(((2.4 - 7.6 / 3) ** 2 + (2.5 - 7.6 / 3) ** 2
+    + (2.7 - 7.6 / 3) ** 2) / 2)  # fmt: skip
+  assert slvm[1:3] == ['1,004', '3']
+  assert slvm[3] == f'≤ {mean:.3f} ± .010, s.d. {spread:.3f}'.replace('s.d. 0', 's.d. ')
+  assert slvm[7:10] == ['+0.100', '3.25', '12.5']
+  assert cells(lines, 'SLVM + 2-AF')[3] == '**≤ 2.300 ± .010**'
+  assert cells(lines, '1-AF')[8] == ''
+  assert cells(lines, 'static Gaussian')[1:4] == ['512', '', '4.700 ± .010']
+  assert cells(lines, 'copy-last Gaussian')[1] == '256'
+
+
+def test_models_of_two_flows_are_not_scored_after_three_frames(digits):
+  shorter = '\n'.join(markdown.part(digits, markdown.OWN))
+  assert 'frames 3..12' in shorter
+  assert '| 1-AF |' in shorter
+  assert '2-AF' not in shorter
+  common = '\n'.join(markdown.part(digits, markdown.COMMON))
+  assert 'frames 6..15' in common
+  assert '| SLVM + 2-AF |' in common
+
+
+def test_page_shows_every_seed(digits):
+  text = markdown.page(digits)
+  for value in ('2.400', '2.500', '2.700'):
+    assert f'≤ {value} ± .010 | 3.25 | 0.400 → −0.010 | 40 of 50 | 16 |' in text
+  assert 'at commit c0ffee0.' in text
+  assert 'a trial' not in text
+  assert 'a trial' in markdown.page({**digits, 'scale': 'quick'})
+
+
+# ---- the paper beside ours -----------------------------------------------------------------------
+
+
+def test_no_paper_beside_other_data(digits):
+  text = markdown.page(digits)
+  assert 'AF paper, Table 1' not in text
+  assert 'not beside this: moving_digits 16x16x1 (16 x 16 x 1) is none' in text
+
+
+def test_paper_stands_beside_what_it_scored_on_the_same_frames():
+  runs = [reproduced.finished(row, data=reproduced.PUBLISHED) for row in reproduced.LABELS]
+  values = table.build(runs, {**reproduced.ABOUT, 'dataset': 'moving_mnist', 'scale': 'paper'})
+  own = {'1-AF': 2.15, 'SLVM': 1.92, 'SLVM + 1-AF': 1.86}
+  assert values['columns']['test_context3']['published'] == own
+  assert values['columns']['test']['published'] == {'2-AF': 2.13}
+  assert values['columns']['train']['published'] == {}
+  lines = markdown.part(values, markdown.OWN)
+  assert cells(lines, 'SLVM + 1-AF')[-1] == '≤ 1.86'
+  assert cells(lines, '1-AF')[-1] == '2.15'
+  assert cells(markdown.part(values, markdown.COMMON), 'SLVM')[-1] == '–'
+
+
+# ---- documents -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def repository(tmp_path, digits):
+  (tmp_path / documents.TABLES).mkdir(parents=True)
+  (tmp_path / 'table.json').write_text(json.dumps(digits))
+  (tmp_path / 'README.md').write_text(
+    '# x\n<!-- results:moving_digits_small -->\n<!-- /results -->\nend\n'
+  )
+  return tmp_path
+
+
+def test_documents_are_filled_once(repository):
+  documents.add(repository, repository / 'table.json')
+  assert documents.write(repository) == [documents.PAGE, pathlib.Path('README.md')]
+  readme = (repository / 'README.md').read_text()
+  assert readme.startswith('# x\n<!-- results:moving_digits_small -->\nmoving_digits 16x16x1: ')
+  assert readme.endswith('|\n<!-- /results -->\nend\n')
+  assert '| SLVM + 2-AF |' in readme
+  assert '## Table 1 of the AF paper on moving_digits' in (repository / documents.PAGE).read_text()
+  assert documents.write(repository) == []
+  (repository / 'README.md').write_text(readme.replace('≤ 2.300', '≤ 1.300'))
+  assert list(documents.differing(repository)) == [pathlib.Path('README.md')]
+
+
+def test_a_mark_without_a_table_is_an_error(repository):
+  with pytest.raises(ConfigError, match=r'README.md asks for results:moving_digits_small'):
+    documents.generated(repository)
+
+
+def test_only_measurements_are_kept(repository, digits):
+  (repository / 'quick.json').write_text(json.dumps({**digits, 'scale': 'quick'}))
+  with pytest.raises(ConfigError, match='scale quick, which measures nothing'):
+    documents.add(repository, repository / 'quick.json')
+  (repository / 'other.json').write_text('{"rows": 3}')
+  with pytest.raises(ConfigError, match=r'other.json is no table'):
+    documents.add(repository, repository / 'other.json')
+
+
+def test_binary_checks(launch):
+  done = launch('results', '--check')
+  assert (done.returncode, done.stdout) == (0, ''), done.stderr

@@ -1,0 +1,81 @@
+"""Several commands at a time: order, skipping, failures, signals."""
+
+import signal
+import threading
+import time
+
+import pytest
+
+from afslvm.reproduction import schedule
+
+
+def task(code, *marks):
+  """A task that is done when the files `marks` are there; `code` sees them as sys.argv."""
+  command = ['-c', f'import sys, pathlib, time\n{code}', *map(str, marks)]
+  return schedule.Task('test', command, lambda: all(mark.exists() for mark in marks))
+
+
+TOUCH = 'for name in sys.argv[1:]: pathlib.Path(name).touch()'
+WAIT = """
+import signal
+def stop(number, frame):
+  pathlib.Path(sys.argv[1]).write_text(str(number)); sys.exit(128 + number)
+signal.signal(signal.SIGTERM, stop); signal.signal(signal.SIGINT, stop)
+pathlib.Path(sys.argv[1] + '.ready').touch()
+time.sleep(60)
+"""
+
+
+def run(tmp_path, *chains, jobs=2):
+  named = [schedule.Chain(f'run-{i}', tasks) for i, tasks in enumerate(chains)]
+  return schedule.Schedule(named, jobs, tmp_path / 'logs').run()
+
+
+def when_there(path, action):
+  """Calls `action` in a thread as soon as `path` exists."""
+
+  def watch():
+    for _ in range(600):
+      if path.exists():
+        action()
+        return
+      time.sleep(0.05)
+
+  threading.Thread(target=watch, daemon=True).start()
+
+
+def test_tasks_follow_one_another_and_are_skipped_when_done(tmp_path):
+  first, second, third = (tmp_path / name for name in ('first', 'second', 'third'))
+  second.touch()
+  needs = f'assert pathlib.Path({str(first)!r}).exists()\n{TOUCH}'
+  fails = 'raise SystemExit(9)'
+  chain = [task(TOUCH, first), task(fails, second), task(needs, third)]
+  assert run(tmp_path, chain, [task(fails, second)], jobs=1) == 0
+  assert third.exists()
+
+
+def test_a_failure_stops_the_others_and_keeps_its_code(tmp_path):
+  waiting, never = tmp_path / 'waiting', tmp_path / 'never'
+  ready = tmp_path / 'waiting.ready'
+  fails = (
+    f'while not pathlib.Path({str(ready)!r}).exists(): time.sleep(0.05)\n'
+    'print("error: no data", file=sys.stderr); raise SystemExit(3)'
+  )
+  chains = [[task(WAIT, waiting)], [task(fails, never), task(TOUCH, never)], [task(TOUCH, never)]]
+  assert run(tmp_path, *chains) == 3
+  assert waiting.read_text() == str(int(signal.SIGTERM))
+  assert not never.exists()
+  assert 'error: no data' in (tmp_path / 'logs' / 'run-1.log').read_text()
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_signals_are_passed_on(tmp_path, number):
+  marks = [tmp_path / 'a', tmp_path / 'b']
+  when_there(
+    tmp_path / 'a.ready',
+    lambda: when_there(tmp_path / 'b.ready', lambda: signal.raise_signal(number)),
+  )
+  before = signal.getsignal(number)
+  assert run(tmp_path, *([task(WAIT, mark)] for mark in marks)) == 128 + number
+  assert [mark.read_text() for mark in marks] == [str(int(number))] * 2
+  assert signal.getsignal(number) is before
