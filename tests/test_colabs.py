@@ -39,6 +39,6 @@ def test_runs_in_smoke_mode(path, tmp_path, monkeypatch):
   monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'data'))
   monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]))
   resources = {'metadata': {'path': str(tmp_path)}}
-  client = NotebookClient(read(path), timeout=300, kernel_name='python3', resources=resources)
+  client = NotebookClient(read(path), timeout=600, kernel_name='python3', resources=resources)
   client.execute()
   assert path.read_bytes() == before
