@@ -213,7 +213,7 @@ def on_devices(count, environment, *arguments):
     env={**environment, 'XLA_FLAGS': f'--xla_force_host_platform_device_count={count}'},
     capture_output=True,
     text=True,
-    timeout=300,
+    timeout=600,
   )
 
 
