@@ -16,9 +16,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh" || exit $?
 SECONDS=0  # what is reported leaves the installation out
 
 outdir=$REPOSITORY/runs/quickstart
+evaluate_arguments=()
 read -r -a train_arguments <<<"${AFSLVM_OVERRIDES:-}"
 if [[ ${AFSLVM_SMOKE:-0} == 1 ]]; then
   outdir=$REPOSITORY/runs/smoke
+  evaluate_arguments=(--num_sequences=32)
   train_arguments=(
     --config.train.num_steps=20 --config.train.log_every=10
     --config.train.eval_every=20 --config.train.checkpoint_every=20 "${train_arguments[@]}"
@@ -55,7 +57,8 @@ run_stage() {
 
 # evaluate MODEL PROTOCOL
 evaluate() {
-  run_stage "evaluate $1 $2" launch/evaluate.py --workdir="$outdir/$1" --protocol="$2"
+  run_stage "evaluate $1 $2" launch/evaluate.py --workdir="$outdir/$1" --protocol="$2" \
+    "${evaluate_arguments[@]}"
 }
 
 # pass_on SIGNAL CODE: to the running stage, which saves and ends; the exit code is CODE if it does not say.
