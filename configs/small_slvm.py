@@ -1,9 +1,10 @@
 """SLVM and SLVM under temporal flows, small enough for two cores, by number of transforms.
 
 Against the paper's (Appendix B): narrower networks, a smaller latent variable, a flow at half the
-resolution, a higher learning rate with warm-up and cosine decay, and a divergence whose weight
-rises from 0.01 over the first third of training, without which z is not used. As in the paper SLVM
-has two LSTM layers in prior and posterior, and one under flows.
+resolution, a higher learning rate with warm-up and cosine decay, crops of 16 frames whatever the
+number of flows, and a divergence whose weight rises from 0.01 over the first three tenths of
+training, without which z is not used. As in the paper SLVM has two LSTM layers in prior and
+posterior, and one under flows.
 """
 
 from configs import common, small_flows
@@ -18,7 +19,6 @@ def get_config(
   hidden: int = 64,
 ):
   layers = 1 if num_flows else 2
-  num_steps = train['num_steps']
   base = common.slvm(
     latent_size,
     encoder={'widths': widths, 'features': hidden, 'input_bound': 10.0 if num_flows else 0.0},
@@ -27,10 +27,15 @@ def get_config(
     inference={'hidden': hidden, 'layers': layers},
     likelihood={'mean_activation': 'linear' if num_flows else 'sigmoid'},
   )
-  return common.experiment(
-    data={'length': 3 * num_flows + 10 if num_flows else 13, **data},
+  config = common.experiment(
+    data={'length': small_flows.LENGTH, **data},
     model=common.temporal_flows(base, small_flows.CONDITIONER, small_flows.flows(num_flows)),
-    objective={'kl_initial_weight': 0.01, 'kl_warmup_steps': num_steps * 3 // 10},
-    optimizer={'learning_rate': 3e-3, 'schedule': 'cosine', 'warmup_steps': num_steps * 3 // 100},
+    objective={'kl_initial_weight': 0.01},
+    optimizer={'learning_rate': 3e-3, 'schedule': 'cosine'},
     train={'batch_size': 16, 'log_every': 25, 'eval_every': 250, **train},
   )
+  # They follow --config.train.num_steps.
+  num_steps = config.train.get_ref('num_steps')
+  config.objective.kl_warmup_steps = num_steps * 3 // 10
+  config.optimizer.warmup_steps = num_steps * 3 // 100
+  return config

@@ -81,6 +81,7 @@ def main(argv: list[str]):
 def _evaluate(run, asked, samples: int, identity: dict, path) -> dict:
   from afslvm import build
   from afslvm.evaluation import likelihood, store
+  from afslvm.training import receipt
   from afslvm.training.progress import Progress
 
   args = cli.FLAGS
@@ -109,6 +110,7 @@ def _evaluate(run, asked, samples: int, identity: dict, path) -> dict:
     results,
     likelihood.decorrelation(evaluation),
     parameters=run.num_parameters(),
+    git_commit=receipt.git_commit(),
   )
 
 

@@ -39,7 +39,6 @@ ABOUT = {
   'scale': 'small',
   'overrides': [],
   'command': 'python launch/reproduce.py',
-  'commit': 'c0ffee0123456789',
 }
 
 
@@ -67,6 +66,7 @@ def finished(row, seed=0, data=DATA, test=2.5, gap=0.1, error=0.01):
     column.name: {
       'identity': run.identity(column, checkpoint),
       'results': [r.to_json() for r in _results(run, column, values[column.split], error)],
+      'git_commit': 'c0ffee0123456789',
       'decorrelation': {
         'x': {'temporal_correlation': 0.4, 'standard_deviation': 0.3},
         '1/y': {'temporal_correlation': -0.01, 'standard_deviation': 1.0},
@@ -87,7 +87,7 @@ def finished(row, seed=0, data=DATA, test=2.5, gap=0.1, error=0.01):
 def _results(run, column, value, error):
   bound = 'elbo' if 'slvm' in run.row else 'exact'
   own = _result(run, column, run.label, bound, value, error)
-  kl = 3.25 if bound == 'elbo' else None
+  kl = 3.25 + column.context / 100 if bound == 'elbo' else None
   return [
     dataclasses.replace(own, kl_nats_per_step=kl),
     _result(run, column, STATIC, 'exact', 4.7, 0.01),

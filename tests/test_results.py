@@ -81,7 +81,7 @@ def test_columns_by_hand(digits):
     + (2.7 - 7.6 / 3) ** 2) / 2)  # fmt: skip
   assert slvm[1:3] == ['1,004', '3']
   assert slvm[3] == f'≤ {mean:.3f} ± .010, s.d. {spread:.3f}'.replace('s.d. 0', 's.d. ')
-  assert slvm[7:10] == ['+0.100', '3.25', '12.5']
+  assert slvm[7:10] == ['+0.100 ± .014', '3.31', '12.5']
   assert cells(lines, 'SLVM + 2-AF')[3] == '**≤ 2.300 ± .010**'
   assert cells(lines, '1-AF')[8] == ''
   assert cells(lines, 'static Gaussian')[1:4] == ['512', '', '4.700 ± .010']
@@ -93,6 +93,7 @@ def test_models_of_two_flows_are_not_scored_after_three_frames(digits):
   assert 'frames 3..12' in shorter
   assert '| 1-AF |' in shorter
   assert '2-AF' not in shorter
+  assert cells(markdown.part(digits, markdown.OWN), 'SLVM')[8] == '3.28'  # of its own frames
   common = '\n'.join(markdown.part(digits, markdown.COMMON))
   assert 'frames 6..15' in common
   assert '| SLVM + 2-AF |' in common
@@ -101,8 +102,9 @@ def test_models_of_two_flows_are_not_scored_after_three_frames(digits):
 def test_page_shows_every_seed(digits):
   text = markdown.page(digits)
   for value in ('2.400', '2.500', '2.700'):
-    assert f'≤ {value} ± .010 | 3.25 | 0.400 → −0.010 | 40 of 50 | 16 |' in text
+    assert f'≤ {value} ± .010 | 3.31 | 0.400 → −0.010 | 40 of 50 | 16 |' in text
   assert 'at commit c0ffee0.' in text
+  assert 'at commit 2, 3.' in markdown.page({**digits, 'evaluated_at': ['2', '3']})
   assert 'a trial' not in text
   assert 'a trial' in markdown.page({**digits, 'scale': 'quick'})
 

@@ -8,6 +8,10 @@ from typing import Any
 from afslvm import files
 from afslvm.evaluation.contract import LikelihoodContract, LikelihoodResult
 
+# Of the rules by which numbers are made: raise it with any change that would alter one, so that
+# evaluations that are there are made anew.
+SCORING = 1
+
 
 def path_of(workdir: pathlib.Path, contract: LikelihoodContract, num_context: int) -> pathlib.Path:
   """Where an evaluation lies; the name says what differs from the protocol's own choice."""
@@ -28,6 +32,7 @@ def identity(
     'checkpoint': checkpoint,
     'data_fingerprint': fingerprint,
     'settings': settings,
+    'scoring': SCORING,
   }
   return json.loads(json.dumps(values))
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from afslvm.distributions.normal import Normal
 from afslvm.inference.base import Inference
+from afslvm.networks import conv
 from afslvm.networks.heads import LocLogScale
 from afslvm.networks.recurrent import Carry, LSTMStack
 from afslvm.types import Array
@@ -31,7 +32,7 @@ class Direct(Inference):
   log_scale_high: float = 5.0
   initialization: str = 'lecun'
 
-  choices: ClassVar = {'initialization': ('lecun', 'pytorch', 'xavier')}
+  choices: ClassVar = {'initialization': conv.INITIALIZATIONS}
   limits: ClassVar = {'hidden': (1, None), 'layers': (0, None)}
 
   def setup(self):

@@ -1,6 +1,7 @@
 """Normal likelihood with a mean and a log-scale of every dimension (AF paper Section 4.1)."""
 
-from typing import ClassVar
+import math
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 
 from afslvm.distributions.normal import Normal
 from afslvm.likelihoods.base import ConditionalLikelihood
-from afslvm.networks import conv
+from afslvm.networks import conv, mlp
 from afslvm.networks.strided import StridedConv
 from afslvm.transforms import affine
 from afslvm.types import Array
@@ -88,14 +89,10 @@ class _Head(nn.Module):
   def __call__(self, features: Array) -> Array:
     if features.ndim == 4:
       channels = self.event_shape[-1]
-      layer = StridedConv(channels, True, self.initialization, name='conv')
-      return layer(features).astype(jnp.float32)
-    size = 1
-    for side in self.event_shape:
-      size *= side
-    init = {
-      'kernel_init': conv.kernel_init(self.initialization),
-      'bias_init': conv.bias_init(self.initialization, features.shape[-1]),
-    }
-    flat = nn.Dense(size, name='dense', **init)(features)
-    return flat.reshape(-1, *self.event_shape)
+      # In float32, of whose products accelerators round off bits unless told not to.
+      options: dict[str, Any] = {'transposed': True, 'precision': 'highest'}
+      layer = StridedConv(channels, initialization=self.initialization, name='conv', **options)
+      return layer(features.astype(jnp.float32))
+    size, fan_in = math.prod(self.event_shape), features.shape[-1]
+    layer = mlp.dense(size, self.initialization, fan_in, 'dense', precision='highest')
+    return layer(features).reshape(-1, *self.event_shape)

@@ -70,9 +70,8 @@ class LatentVariableModel(SequenceModel):
     raise NotImplementedError
 
   def encode(self, x: Array, mask: Array) -> Array:
-    """What transitions see of observations [B, T, *event]: [B, T, ...]."""
-    del mask
-    return x
+    """What transitions see of observations [B, T, *event]: [B, T, ...]; nothing, unless stated."""
+    return jnp.zeros((*mask.shape, 0), x.dtype)
 
   def decode(self, features: Array, mask: Array) -> Array:
     """From features [N, F] to what the likelihood takes, [N, ...]; `mask` is [N]."""

@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from afslvm.networks import conv
+from afslvm.networks import mlp
 from afslvm.types import Array
 
 
@@ -18,10 +18,9 @@ class LocLogScale(nn.Module):
   @nn.compact
   def __call__(self, h: Array) -> tuple[Array, Array]:
     """Two [..., size]."""
-    init = {
-      'kernel_init': conv.kernel_init(self.initialization),
-      'bias_init': conv.bias_init(self.initialization, h.shape[-1]),
-    }
-    loc = nn.Dense(self.size, name='loc', **init)(h)
-    log_scale = nn.Dense(self.size, name='log_scale', **init)(h)
+    # Accelerators round float32 products to fewer bits unless told not to.
+    loc, log_scale = (
+      mlp.dense(self.size, self.initialization, h.shape[-1], name, precision='highest')(h)
+      for name in ('loc', 'log_scale')
+    )
     return loc, jnp.clip(log_scale, self.log_scale_low, self.log_scale_high)

@@ -1,11 +1,17 @@
 """Fully connected networks."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 
 from afslvm.networks import conv
 from afslvm.types import Array
+
+
+def dense(features: int, initialization: str, fan_in: int, name: str, **options: Any) -> nn.Dense:
+  """A linear layer with one of `conv.INITIALIZATIONS`; `options` go to `nn.Dense`."""
+  kernel_init, bias_init = conv.kernel_init(initialization), conv.bias_init(initialization, fan_in)
+  return nn.Dense(features, kernel_init=kernel_init, bias_init=bias_init, name=name, **options)
 
 
 class MLP(nn.Module):
@@ -30,9 +36,5 @@ class MLP(nn.Module):
     del mask
     h = x.reshape(x.shape[0], -1)
     for k in range(self.depth):
-      init = {
-        'kernel_init': conv.kernel_init(self.initialization),
-        'bias_init': conv.bias_init(self.initialization, h.shape[-1]),
-      }
-      h = nn.relu(nn.Dense(self.features, name=f'dense_{k}', **init)(h))
+      h = nn.relu(dense(self.features, self.initialization, h.shape[-1], f'dense_{k}')(h))
     return h

@@ -2,8 +2,7 @@
 
 On CPU the strided ones are computed as matrix products over 2 x 2 windows of 2 x 2 blocks, which is
 the same sum in another order and several times faster there, above all its gradient; elsewhere by
-the plain operators. Kernels are
-stored as [4, 4, in, out] either way.
+the plain operators. Kernels are stored as [4, 4, in, out] either way.
 """
 
 from typing import Any
@@ -19,11 +18,13 @@ from afslvm.types import Array
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 
 
-def downsample(x: Array, kernel: Array, blocks: bool) -> Array:
+def downsample(x: Array, kernel: Array, blocks: bool, precision: str | None = None) -> Array:
   """Convolution with stride 2 and padding 1: [N, H, W, C] -> [N, H/2, W/2, features]."""
   if not blocks:
     padding = [(1, 1), (1, 1)]
-    return jax.lax.conv_general_dilated(x, kernel, (2, 2), padding, dimension_numbers=_LAYOUT)
+    return jax.lax.conv_general_dilated(
+      x, kernel, (2, 2), padding, dimension_numbers=_LAYOUT, precision=precision
+    )
   x = preprocessing.space_to_depth(jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)]), 2)
   inputs, outputs = kernel.shape[2:]
   # Tap 2i + a of the kernel is tap i on the a-th sub-pixel of a block.
@@ -31,10 +32,12 @@ def downsample(x: Array, kernel: Array, blocks: bool) -> Array:
   return _windows(x) @ kernel.reshape(16 * inputs, outputs)
 
 
-def upsample(x: Array, kernel: Array, blocks: bool) -> Array:
+def upsample(x: Array, kernel: Array, blocks: bool, precision: str | None = None) -> Array:
   """Transposed convolution with stride 2 and padding 1: [N, H, W, C] -> [N, 2H, 2W, features]."""
   if not blocks:
-    return jax.lax.conv_transpose(x, kernel, (2, 2), 'SAME', dimension_numbers=_LAYOUT)
+    return jax.lax.conv_transpose(
+      x, kernel, (2, 2), 'SAME', dimension_numbers=_LAYOUT, precision=precision
+    )
   n, height, width, inputs = x.shape
   outputs = kernel.shape[3]
   # Output 2i + a is a 2 x 2 convolution of the input from i - 1 + a on, with taps a and a + 2.
@@ -62,12 +65,14 @@ class StridedConv(nn.Module):
     transposed: doubles the size instead of halving it.
     initialization: one of `conv.INITIALIZATIONS`.
     dtype: of the multiplications; parameters are float32.
+    precision: of the multiplications on accelerators, 'highest' where float32 must be float32.
   """
 
   features: int
   transposed: bool = False
   initialization: str = 'lecun'
   dtype: Any = jnp.float32
+  precision: str | None = None
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -79,7 +84,7 @@ class StridedConv(nn.Module):
     bias = self.param('bias', conv.bias_init(self.initialization, fan_in), (self.features,))
     function = upsample if self.transposed else downsample
     blocks = jax.default_backend() == 'cpu'
-    y = function(x.astype(self.dtype), kernel.astype(self.dtype), blocks)
+    y = function(x.astype(self.dtype), kernel.astype(self.dtype), blocks, self.precision)
     return y + bias.astype(self.dtype)
 
 

@@ -44,7 +44,8 @@ class ParticleFilter:
     threshold: particles of a sequence are resampled, systematically, when their effective number
       falls below this share of K.
     first: steps before it aren't counted.
-    mutable: collections of the model that are updated.
+    mutable: collections of the model that are updated: those of the flows once, those of the core
+      at each step, so that running averages of batch statistics move faster than under an ELBO.
   """
 
   model: SequenceModel

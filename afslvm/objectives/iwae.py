@@ -15,7 +15,13 @@ def log_mean_exp(values: Array) -> Array:
 
 
 def importance_bound(
-  model: SequenceModel, variables: PyTree, x: Array, mask: Array, keys: Array, kl_weight: Array
+  model: SequenceModel,
+  variables: PyTree,
+  x: Array,
+  mask: Array,
+  keys: Array,
+  kl_weight: Array | float = 1.0,
+  mutable: tuple[str, ...] = (),
 ) -> tuple[Array, StepTerms, PyTree]:
   """log 1/K Σ_k Π_t p(x_t, z_t^k | ...) / q(z_t^k | ...), a bound for every K, tighter for more.
 
@@ -23,20 +29,19 @@ def importance_bound(
 
   Args:
     model: any sequence model.
-    variables: its parameters and other collections, which are all mutable.
+    variables: its parameters and other collections.
     x: [B, T, *event], dequantised.
     mask: bool [B, T].
     keys: [K] PRNG keys, one for each draw.
     kl_weight: of log q - log p; 1 is the bound.
+    mutable: collections of the model that are updated.
 
   Returns:
     The bound [B], nats per sequence; the terms of all draws, [K, B, T]; the updated collections,
     averaged over draws.
   """
-  collections = [name for name in variables if name != 'params']
-
   def draw(key):
-    return model.apply(variables, x, mask, rngs={'sample': key}, mutable=collections)
+    return model.apply(variables, x, mask, rngs={'sample': key}, mutable=list(mutable))
 
   terms, updated = jax.vmap(draw)(keys)
   sums = jnp.sum(tempered(terms, kl_weight), axis=2)

@@ -85,16 +85,23 @@ def make_loss(settings: ObjectiveSettings, model: SequenceModel, dequantisation:
 def _importance(settings, model, variables, x, mask, key, weight):
   """The bound, terms of the first draw for the log, and the updated collections."""
   keys = jax.random.split(key, settings.num_samples)
-  bound, terms, updated = iwae.importance_bound(model, variables, x, mask, keys, weight)
+  collections = _collections(variables)
+  bound, terms, updated = iwae.importance_bound(
+    model, variables, x, mask, keys, weight, collections
+  )
   return bound, jax.tree.map(lambda term: term[0], terms), updated
 
 
 def _particles(settings, model, variables, x, mask, key, weight):
   """As `_importance`; the terms of the log come from a pass of their own, without gradient."""
-  collections = tuple(name for name in variables if name != 'params')
   particles = fivo.ParticleFilter(
-    model, settings.num_samples, settings.resample_threshold, mutable=collections
+    model, settings.num_samples, settings.resample_threshold, mutable=_collections(variables)
   )
   filtered = particles(variables, x, mask, key, weight)
   terms = model.apply(jax.lax.stop_gradient(variables), x, mask, rngs={'sample': key})
   return filtered.bound, terms, filtered.collections
+
+
+def _collections(variables: PyTree) -> tuple[str, ...]:
+  """What training updates besides the parameters."""
+  return tuple(name for name in variables if name != 'params')

@@ -9,7 +9,6 @@ from afslvm import files
 from afslvm.errors import ConfigError
 from afslvm.reproduction import markdown, table
 from afslvm.reproduction.folders import FinishedRun
-from afslvm.training import receipt
 
 JSON, MARKDOWN = 'table.json', 'table.md'
 # What must be the same for a folder to be continued.
@@ -37,7 +36,7 @@ def write(workdir: pathlib.Path, runs: Sequence[FinishedRun], about: dict[str, A
   Raises:
     ContractError: results that don't compare.
   """
-  values = table.build(runs, {**about, 'commit': receipt.git_commit()})
+  values = table.build(runs, about)
   text = markdown.page(values)
   files.write_json(workdir / JSON, values)
   (workdir / MARKDOWN).write_text(text, encoding='utf-8')

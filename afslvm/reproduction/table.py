@@ -22,7 +22,7 @@ def build(runs: Sequence[FinishedRun], about: dict[str, Any]) -> dict[str, Any]:
 
   Args:
     runs: at least one.
-    about: the command, the commit and so on, copied into the table.
+    about: the command and so on, copied into the table.
 
   Raises:
     ContractError: results of one column that answer different questions.
@@ -36,6 +36,7 @@ def build(runs: Sequence[FinishedRun], about: dict[str, Any]) -> dict[str, Any]:
   return {
     'table': TABLE,
     **about,
+    'evaluated_at': _commits(runs),
     'data': {
       'label': data.label,
       'config': data.config,
@@ -50,6 +51,12 @@ def build(runs: Sequence[FinishedRun], about: dict[str, Any]) -> dict[str, Any]:
     },
     'rows': rows,
   }
+
+
+def _commits(runs: Sequence[FinishedRun]) -> list[str]:
+  """Of the code that scored; evaluations are kept while their question stays the same."""
+  found = {values.get('git_commit', 'unknown') for run in runs for values in run.evaluations.values()}
+  return sorted(found)
 
 
 def results(row: dict[str, Any], column: str) -> list[LikelihoodResult]:
@@ -80,7 +87,6 @@ def _row(runs: Sequence[FinishedRun]) -> dict[str, Any]:
     'parameters': first.parameters,
     'seeds': [plan.seed for plan in plans],
     **own,
-    'kl_nats_per_step': [values['kl_nats_per_step'] for values in own['test']],
     'temporal_correlation': [_correlations(run) for run in runs],
     'steps': first.num_steps,
     'batch_size': first.config['train']['batch_size'],

@@ -58,6 +58,9 @@ def paper_clamp(raw: Array) -> Array:
 
 
 def near_bounds(log_scale: Array, low: float, high: float) -> Array:
-  """Whether a log-scale lies within a hundredth of the interval from either of its bounds."""
-  margin = 0.01 * (high - low)
+  """Whether a log-scale lies within a hundredth of the interval from either of its bounds.
+
+  One without a lower bound (-inf) is measured against the part of the interval above zero.
+  """
+  margin = 0.01 * (high - low if low > -math.inf else high)
   return (log_scale < low + margin) | (log_scale > high - margin)

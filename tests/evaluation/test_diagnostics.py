@@ -64,20 +64,18 @@ def replaced(tree, path, value):
   return {**tree, path[0]: replaced(tree[path[0]], path[1:], value)}
 
 
-@pytest.mark.parametrize('constant', [0, 1, 2])
-def test_active_units(constant):
-  """Units whose posterior mean never moves aren't counted."""
-  model, variables, x = slvm_case()
-  place = ('params', 'inference', 'heads', 'loc')
+@pytest.mark.parametrize('idle', [0, 1, 2])
+def test_active_units(idle):
+  """Units whose posterior is their prior aren't counted, however much that prior moves."""
+  model, variables, x = slvm_case(constructors.slvm(residual=True))
   for name in ('kernel', 'bias'):
-    given = replaced(
-      variables, (*place, name), lambda leaf: (10 * leaf).at[..., :constant].set(0.3)
-    )
-    variables = given
+    for path in (('inference', 'loc'), ('inference', 'log_scale'), ('dynamics', 'log_scale')):
+      place = ('params', path[0], 'heads', path[1], name)
+      variables = replaced(variables, place, lambda leaf: leaf.at[..., :idle].set(0.0))
   values = diagnose(model, variables, x)
-  assert values['active_units'] == 2 - constant
+  assert values['active_units'] == 2 - idle
   sentence = said({**values, 'kl': 5.0, 'saturation/likelihood': 0.0})
-  assert ('no latent unit is active' in sentence) == (constant == 2)
+  assert ('no latent unit is active' in sentence) == (idle == 2)
 
 
 def test_saturated_log_scales():

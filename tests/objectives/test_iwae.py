@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from afslvm.objectives import iwae
+from tests import constructors
 from tests import linear_gaussian as lg
 from tests import oracles
 
@@ -106,3 +107,23 @@ def test_masks_change_nothing():
   mask = jnp.broadcast_to(jnp.arange(STEPS + 3) < STEPS, longer.shape[:2])
   found = iwae.importance_bound(lg.make(), noise, longer, mask, keys, weight)[0]
   np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_collections_change_only_in_training():
+  """A model with BatchNorm scores a sequence alone as it does in a batch."""
+  model = constructors.flows(1, constructors.conv(), base=constructors.slvm(constructors.FRAME))
+  x = constructors.data(model, batch=2, steps=4)
+  variables = constructors.randomized(model, x)
+  variables = {**variables, 'noise': {'base': {'latent': jnp.zeros(constructors.LATENT)}}}
+  keys = jax.random.split(jax.random.key(0), 2)
+
+  def bound(x, mutable=()):
+    mask = jnp.ones(x.shape[:2], bool)
+    return iwae.importance_bound(model, variables, x, mask, keys, mutable=mutable)
+
+  together, _, updated = bound(x)
+  assert updated == {}
+  np.testing.assert_allclose(together[:1], bound(x[:1])[0], rtol=1e-4)
+  trained, _, updated = bound(x, ('batch_stats',))
+  assert updated.keys() == {'batch_stats'}
+  assert not np.allclose(trained, together, rtol=1e-2)

@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,6 +107,20 @@ def test_bounds_are_continuously_differentiable(name):
   np.testing.assert_allclose(slope, numeric, atol=2e-3)
   assert np.abs(np.diff(slope)).max() < 0.01  # no jump, at zero in particular
   assert np.all(slope > 0)
+
+
+@pytest.mark.parametrize(
+  ('low', 'high', 'expected'),
+  [
+    (-7.0, 2.0, [True, False, False, False, True]),
+    (-2.0, 2.0, [True, False, False, False, True]),
+    (-math.inf, affine.LOG_SCALE_MAX_PAPER, [False, False, False, False, True]),
+  ],
+)
+def test_what_lies_at_a_bound(low, high, expected):
+  bottom = max(low, -15.0)
+  values = jnp.array([bottom + 0.01, 0.9 * bottom, 0.0, 0.9 * high, high - 0.005])
+  np.testing.assert_array_equal(affine.near_bounds(values, low, high), expected)
 
 
 def test_the_papers_clamp_bounds_the_scale_at_ten():
