@@ -12,8 +12,8 @@ from afslvm.evaluation.correlation import temporal_correlation
 from afslvm.models.base import SequenceModel
 from afslvm.types import Array, PyTree
 
-# Of one unit's divergence per step. Burda et al. (2016, Section 5.2) ask how much the posterior mean
-# varies, which says little here: it varies over time with a prior that depends on the past, too.
+# Of one unit's divergence per step. Burda et al. (2016, Section 5.2) ask how much the posterior's
+# mean varies, which says little here: with a prior that depends on the past it varies anyway.
 ACTIVE_NATS = 0.01
 DEAD_NATS = 0.1  # per step, of the divergence
 SATURATED_SHARE = 0.05

@@ -122,6 +122,14 @@ class SequenceModel(nn.Module):
     """
     raise NotImplementedError
 
+  def observe(self, x: Array, mask: Array) -> PyTree:
+    """What steps need of x [B, T, *event], as arrays [B, T, ...]: all that isn't recurrent."""
+    return x, mask
+
+  def advance(self, state: PyTree, observed_t: PyTree) -> tuple[PyTree, StepTerms]:
+    """`step`, given one step of `observe`."""
+    return self.step(state, *observed_t)
+
   def predict(self, state: PyTree, temperature: float | Array = 1.0) -> tuple[PyTree, Array]:
     """Draws x_t [B, *event] given the state; `temperature` scales all standard deviations."""
     raise NotImplementedError

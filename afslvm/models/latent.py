@@ -25,11 +25,18 @@ class FilterState(NamedTuple):
   inference: PyTree  # of the inference procedure
 
 
-class Inputs(NamedTuple):
-  """What a step of the filter needs of its observation; [B, T, ...], or [B, ...] of one step."""
+class Observed(NamedTuple):
+  """Observations as steps need them; [B, T, ...], or [B, ...] of one step."""
 
-  observed: Array  # encoded for the posterior
-  encoded: Array  # encoded for the transition
+  x: Array
+  mask: Array
+  for_posterior: Array  # encoded
+  for_transition: Array  # encoded
+
+
+class Draws(NamedTuple):
+  """The randomness of steps; [B, T, ...], or [B, ...] of one step."""
+
   noise: Array  # standard normal, [..., Z]
   prior_noise: Array | None  # for draws from the prior, where diagnostics are asked for
 
@@ -91,7 +98,8 @@ class LatentVariableModel(SequenceModel):
 
   def sequence_terms(self, x: Array, mask: Array) -> StepTerms:
     """Only the recurrences run in the scan."""
-    state, inputs = self.initial_state(x.shape[0]), self._inputs(x, mask)
+    state, seen = self.initial_state(x.shape[0]), self.observe(x, mask)
+    inputs = seen, self._draws(mask.shape)
     if self.is_initializing():
       # Variables can't be created inside a scan: one plain step creates them.
       first = self._filter(state, jax.tree.map(lambda value: value[:, 0], inputs))[1]
@@ -104,12 +112,22 @@ class LatentVariableModel(SequenceModel):
     self, state: FilterState, x_t: Array, mask_t: Array | None = None
   ) -> tuple[FilterState, StepTerms]:
     """See base class."""
-    x = x_t[:, None]
-    mask = jnp.ones(x.shape[:2], bool) if mask_t is None else mask_t[:, None]
-    inputs = jax.tree.map(lambda value: value[:, 0], self._inputs(x, mask))
-    state, outputs = self._filter(state, inputs)
-    outputs = jax.tree.map(lambda value: value[:, None], outputs)
-    return state, jax.tree.map(lambda term: term[:, 0], self._terms(x, mask, *outputs))
+    mask_t = jnp.ones(x_t.shape[:1], bool) if mask_t is None else mask_t
+    seen = self.observe(x_t[:, None], mask_t[:, None])
+    return self.advance(state, jax.tree.map(lambda value: value[:, 0], seen))
+
+  def observe(self, x: Array, mask: Array) -> Observed:
+    """See base class."""
+    return Observed(x, mask, self.inference.encode(x, mask), self.encode(x, mask))
+
+  def advance(self, state: FilterState, observed_t: Observed) -> tuple[FilterState, StepTerms]:
+    """See base class."""
+    draws = self._draws((observed_t.x.shape[0], 1))
+    draws_t = jax.tree.map(lambda value: value[:, 0], draws)
+    state, outputs = self._filter(state, (observed_t, draws_t))
+    seen, *outputs = jax.tree.map(lambda value: value[:, None], (observed_t, *outputs))
+    terms = self._terms(seen.x, seen.mask, *outputs)
+    return state, jax.tree.map(lambda term: term[:, 0], terms)
 
   def predict(
     self, state: FilterState, temperature: float | Array = 1.0
@@ -123,9 +141,9 @@ class LatentVariableModel(SequenceModel):
     encoded_t = self.encode(x_t[:, None], there[:, None])[:, 0]
     return state._replace(latent=self.transition(state.latent, z_t, encoded_t)), x_t
 
-  def _inputs(self, x: Array, mask: Array) -> Inputs:
-    """Everything that isn't recurrent, for all steps at once."""
-    shape = (*x.shape[:2], self.latent_size)
+  def _draws(self, batch_and_steps: tuple[int, ...]) -> Draws:
+    """The randomness of all steps."""
+    shape = (*batch_and_steps, self.latent_size)
     if self.has_variable('noise', 'latent'):
       noise = jnp.broadcast_to(self.get_variable('noise', 'latent'), shape)
     else:
@@ -133,20 +151,21 @@ class LatentVariableModel(SequenceModel):
     prior_noise = None
     if self._diagnosing:
       prior_noise = jax.random.normal(self.make_rng('sample'), shape)
-    return Inputs(self.inference.encode(x, mask), self.encode(x, mask), noise, prior_noise)
+    return Draws(noise, prior_noise)
 
-  def _filter(self, state: FilterState, inputs: Inputs) -> tuple[FilterState, Any]:
+  def _filter(self, state: FilterState, inputs: tuple[Observed, Draws]) -> tuple[FilterState, Any]:
     """One step of AF paper Eq. 29: prior, posterior, a draw, and on to the next state."""
+    seen, draws = inputs
     prior = self.prior(state.latent)
     inferred, posterior = self.inference.posterior(
-      state.inference, inputs.observed, self.context(state.latent), prior
+      state.inference, seen.for_posterior, self.context(state.latent), prior
     )
-    z_t = posterior.sample(inputs.noise)
+    z_t = posterior.sample(draws.noise)
     features = self.features(state.latent, z_t)
     predicted = None
-    if inputs.prior_noise is not None:
-      predicted = self.features(state.latent, prior.sample(inputs.prior_noise))
-    latent = self.transition(state.latent, z_t, inputs.encoded)
+    if draws.prior_noise is not None:
+      predicted = self.features(state.latent, prior.sample(draws.prior_noise))
+    latent = self.transition(state.latent, z_t, seen.for_transition)
     return FilterState(latent, inferred), (Latents(prior, posterior, z_t), features, predicted)
 
   def _terms(
@@ -179,5 +198,5 @@ class LatentVariableModel(SequenceModel):
       self.sow('diagnostics', 'prior_log_likelihood', self._log_likelihood(x, mask, predicted)[0])
 
 
-def _filter(model: LatentVariableModel, state: FilterState, inputs: Inputs):
+def _filter(model: LatentVariableModel, state: FilterState, inputs: tuple[Observed, Draws]):
   return model._filter(state, inputs)

@@ -1,7 +1,8 @@
 """The bound of a particle filter whose proposal is the posterior (Maddison et al. 2017).
 
 Flows depend on no latent variable: they are undone once, in parallel, and their log-determinant is
-added. Particles are filtered through the model inside them, step by step.
+added. What the model inside them needs of the observations is computed at once, too; its particles
+are filtered step by step.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from afslvm.models.base import SequenceModel
+from afslvm.models.base import SequenceModel, StepTerms
 from afslvm.objectives.iwae import log_mean_exp, tempered
 from afslvm.types import Array, PyTree
 
@@ -22,6 +23,7 @@ class Filtered(NamedTuple):
   bound: Array  # [B], nats per sequence
   effective_size: Array  # [B, T'], of the particles, 1..K, before resampling
   resampled: Array  # bool [B, T']
+  terms: StepTerms  # [B, T'], means over particles
   collections: PyTree  # updated, averaged over particles
 
 
@@ -44,8 +46,8 @@ class ParticleFilter:
     threshold: particles of a sequence are resampled, systematically, when their effective number
       falls below this share of K.
     first: steps before it aren't counted.
-    mutable: collections of the model that are updated: those of the flows once, those of the core
-      at each step, so that running averages of batch statistics move faster than under an ELBO.
+    mutable: collections of the model that are updated: those of a decoder at each step, from its
+      particles alone, so that its batch statistics are those of a step.
   """
 
   model: SequenceModel
@@ -68,20 +70,21 @@ class ParticleFilter:
     """
     # As in `SequenceModel.__call__`: not even a NaN at padding reaches a gradient.
     x = jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - 2)), x, 0.0)
-    (y, log_det), updated = self.model.apply(
-      variables, x, mask, method='without_flows', mutable=list(self.mutable)
+    (observed, log_det), updated = self.model.apply(
+      variables, x, mask, method=_observe, mutable=list(self.mutable)
     )
-    skipped = x.shape[1] - y.shape[1]
-    mask = mask[:, skipped:]
-    counted = mask & (jnp.arange(skipped, x.shape[1]) >= self.first)
+    skipped = x.shape[1] - log_det.shape[1]
+    counted = mask[:, skipped:] & (jnp.arange(skipped, x.shape[1]) >= self.first)
     variables = {**variables, **updated}
-    keys = jax.random.split(key, y.shape[1])
-    inputs = (jnp.moveaxis(y, 1, 0), mask.T, counted.T, keys)
+    keys = jax.random.split(key, log_det.shape[1])
+    inputs = (jax.tree.map(lambda value: jnp.moveaxis(value, 1, 0), (observed, counted)), keys)
     step = functools.partial(self._step, variables, jnp.asarray(kl_weight))
-    cloud, (size, due) = jax.lax.scan(step, self._start(variables, x.shape[0]), inputs)
+    cloud, outputs = jax.lax.scan(step, self._start(variables, x.shape[0]), inputs)
+    size, due, terms = jax.tree.map(jnp.transpose, outputs)
     bound = cloud.bound + log_mean_exp(cloud.log_weights)
     bound = bound - jnp.sum(jnp.where(counted, log_det, 0.0), axis=1)
-    return Filtered(bound, size.T, due.T, cloud.collections)
+    terms = terms.replace(log_det=log_det, scored=counted).masked(counted)
+    return Filtered(bound, size, due, terms, cloud.collections)
 
   def _start(self, variables: PyTree, batch_size: int) -> Cloud:
     """All particles in the core's first state."""
@@ -93,28 +96,34 @@ class ParticleFilter:
 
   def _step(self, variables: PyTree, kl_weight: Array, cloud: Cloud, inputs: Any):
     """Moves all particles through one observation, weighs them, and resamples where it is due."""
-    y_t, mask_t, counted_t, key = inputs
+    (observed_t, counted_t), key = inputs
     resampling_key, *keys = jax.random.split(key, self.num_particles + 1)
 
     def move(state, key):
       (state, terms), new = self.model.apply(
         {**variables, **cloud.collections},
-        *(state, y_t, mask_t),
-        method=lambda model, *arguments: model.core.step(*arguments),
+        *(state, observed_t),
+        method=lambda model, *arguments: model.core.advance(*arguments),
         rngs={'sample': key},
         mutable=list(self.mutable),
       )
-      return state, tempered(terms, kl_weight), new
+      return state, tempered(terms, kl_weight), terms.replace(latents=None), new
 
-    state, log_alpha, new = jax.vmap(move)(cloud.state, jnp.stack(keys))
-    collections = {**cloud.collections, **jax.tree.map(lambda value: jnp.mean(value, axis=0), new)}
+    state, log_alpha, terms, new = jax.vmap(move)(cloud.state, jnp.stack(keys))
+    terms, new = jax.tree.map(lambda value: jnp.mean(value, axis=0), (terms, new))
     log_weights = cloud.log_weights + jnp.where(counted_t, log_alpha, 0.0)
     size = effective_size(log_weights)
     due = (size < self.threshold * self.num_particles) & counted_t
     bound = cloud.bound + jnp.where(due, log_mean_exp(log_weights), 0.0)
     state = _resample(resampling_key, state, log_weights, due)
     log_weights = jnp.where(due, 0.0, log_weights)
-    return Cloud(collections, state, log_weights, bound), (size, due)
+    return Cloud({**cloud.collections, **new}, state, log_weights, bound), (size, due, terms)
+
+
+def _observe(model: SequenceModel, x: Array, mask: Array) -> tuple[PyTree, Array]:
+  """What the core's steps need of its own observations, [B, T', ...], and the flows' log_det."""
+  y, log_det = model.without_flows(x, mask)
+  return model.core.observe(y, mask[:, x.shape[1] - y.shape[1] :]), log_det
 
 
 def effective_size(log_weights: Array) -> Array:

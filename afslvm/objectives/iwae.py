@@ -40,6 +40,7 @@ def importance_bound(
     The bound [B], nats per sequence; the terms of all draws, [K, B, T]; the updated collections,
     averaged over draws.
   """
+
   def draw(key):
     return model.apply(variables, x, mask, rngs={'sample': key}, mutable=list(mutable))
 

@@ -93,13 +93,12 @@ def _importance(settings, model, variables, x, mask, key, weight):
 
 
 def _particles(settings, model, variables, x, mask, key, weight):
-  """As `_importance`; the terms of the log come from a pass of their own, without gradient."""
+  """As `_importance`; terms are means over particles."""
   particles = fivo.ParticleFilter(
     model, settings.num_samples, settings.resample_threshold, mutable=_collections(variables)
   )
   filtered = particles(variables, x, mask, key, weight)
-  terms = model.apply(jax.lax.stop_gradient(variables), x, mask, rngs={'sample': key})
-  return filtered.bound, terms, filtered.collections
+  return filtered.bound, filtered.terms, filtered.collections
 
 
 def _collections(variables: PyTree) -> tuple[str, ...]:

@@ -55,7 +55,9 @@ def build(runs: Sequence[FinishedRun], about: dict[str, Any]) -> dict[str, Any]:
 
 def _commits(runs: Sequence[FinishedRun]) -> list[str]:
   """Of the code that scored; evaluations are kept while their question stays the same."""
-  found = {values.get('git_commit', 'unknown') for run in runs for values in run.evaluations.values()}
+  found = {
+    values.get('git_commit', 'unknown') for run in runs for values in run.evaluations.values()
+  }
   return sorted(found)
 
 

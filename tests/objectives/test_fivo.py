@@ -184,6 +184,32 @@ def test_masks_change_nothing():
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), found, expected)
 
 
+def test_observations_are_encoded_at_once(monkeypatch):
+  """Outside the scan, and not once per particle."""
+  shapes, encode = [], lg.Message.encode
+
+  def counted(self, x, mask):
+    shapes.append(x.shape)
+    return encode(self, x, mask)
+
+  monkeypatch.setattr(lg.Message, 'encode', counted)
+  filtered(lg.sequences(3, STEPS), 4)
+  assert shapes == [(3, STEPS, lg.SIZE)]
+
+
+def test_terms_are_means_over_particles():
+  model, variables, x = under_a_flow('context')
+  nested = {**variables, 'noise': {'base': {'latent': jnp.array([0.4, -1.1])}}}
+  found = filtered(x, 2, model=model, variables=nested, first=4).terms
+  expected = model.apply(nested, x)
+  for name in ('log_likelihood', 'kl', 'log_det'):
+    terms = np.asarray(getattr(found, name))
+    np.testing.assert_array_equal(terms[:, :2], 0.0)
+    later = getattr(expected, name)[:, 4:]
+    np.testing.assert_allclose(terms[:, 2:], later, rtol=1e-4, atol=1e-4)
+  np.testing.assert_array_equal(found.scored[0], [False] * 2 + [True] * 4)
+
+
 # ---- resampling ----------------------------------------------------------------------------------
 
 

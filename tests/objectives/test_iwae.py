@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from afslvm.objectives import iwae
-from tests import constructors
+from tests import constructors, oracles
 from tests import linear_gaussian as lg
-from tests import oracles
 
 STEPS = 5
 
