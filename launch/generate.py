@@ -76,7 +76,7 @@ def main(argv: list[str]):
 
 
 def choose(min_context: int, source) -> tuple[int, list[int]]:
-  """How many predicted frames the data have, and random sequences that have all of them.
+  """How many predicted frames enough sequences have, and a random choice of those sequences.
 
   Raises:
     ConfigError: less context than the model needs, or more than the data have.
@@ -84,6 +84,7 @@ def choose(min_context: int, source) -> tuple[int, list[int]]:
   import numpy as np
 
   from afslvm.errors import ConfigError
+  from afslvm.evaluation import prediction
 
   args, frames = cli.FLAGS, source.num_frames
   if args.num_context < min_context:
@@ -95,8 +96,8 @@ def choose(min_context: int, source) -> tuple[int, list[int]]:
       f'--num_context={args.num_context} is too long: the sequences of split {args.split} have '
       f'{frames} frames'
     )
-  scored = min(args.num_frames, frames - args.num_context)
   lengths = np.full(len(source), frames) if source.lengths is None else source.lengths
+  scored = prediction.common_frames(lengths, args.num_context, args.num_frames, args.num_sequences)
   candidates = np.flatnonzero(lengths >= args.num_context + scored)
   if len(candidates) < len(lengths):
     log.info('%d of %d sequences are long enough', len(candidates), len(lengths))
@@ -185,10 +186,11 @@ def generate(run, variables, source, about: dict, folder: pathlib.Path) -> list[
   for place, index in enumerate(indices):
     stored = source[index][: args.num_context + scored]
     noise, key = jax.random.split(jax.random.fold_in(jax.random.key(args.seed), index))
-    context = preprocessing.dequantise(
-      noise, stored[: args.num_context], run.parts.data['dequantisation']
+    kind = run.parts.data['dequantisation']
+    context = preprocessing.dequantise(noise, stored[: args.num_context], kind)
+    samples, mean_path = (
+      preprocessing.without_noise(v, kind) for v in sample(variables, context, key)
     )
-    samples, mean_path = sample(variables, context, key)
     truth = np.asarray(stored, np.float32)
     if builder.data_space == '8bit':
       truth = truth / 255

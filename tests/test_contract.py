@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from afslvm.objectives import elbo
+from afslvm.objectives.objective import ObjectiveSettings, make_loss
 from afslvm.transforms import affine
 from tests import constructors, oracles
 
@@ -94,10 +94,10 @@ def test_padding_changes_nothing(name):
   mask = jnp.ones(garbage.shape[:2], bool).at[:, steps].set(False).at[-1].set(False)
 
   def run(x, mask):
-    loss = functools.partial(elbo.negative_elbo, model, 'none')
+    loss = make_loss(ObjectiveSettings(), model, 'none')
     batch = {'x': x, 'mask': mask}
     gradient = jax.value_and_grad(loss, has_aux=True)
-    return jax.jit(gradient)(params, state, batch, jax.random.key(0))
+    return jax.jit(gradient)(params, state, batch, jax.random.key(0), 0)
 
   (loss, (_, new_state)), grads = run(x[:, :steps], jnp.ones((x.shape[0], steps), bool))
   (padded, (_, padded_state)), padded_grads = run(garbage, mask)
@@ -109,11 +109,11 @@ def test_padding_changes_nothing(name):
 @has_parameters
 def test_every_parameter_receives_gradient(name):
   model, variables, x = make(name)
-  loss = functools.partial(elbo.negative_elbo, model, 'none')
+  loss = make_loss(ObjectiveSettings(), model, 'none')
   batch = {'x': x, 'mask': jnp.ones(x.shape[:2], bool)}
   state = {k: v for k, v in variables.items() if k != 'params'}
   gradient = jax.jit(jax.grad(loss, has_aux=True))
-  grads = gradient(variables['params'], state, batch, jax.random.key(0))[0]
+  grads = gradient(variables['params'], state, batch, jax.random.key(0), 0)[0]
   for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
     assert np.all(np.isfinite(leaf)), path
     name_of_leaf = jax.tree_util.keystr(path)

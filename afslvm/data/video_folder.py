@@ -12,6 +12,7 @@ from afslvm.data.options import Choice, Integer, Word
 from afslvm.errors import ConfigError, DataError
 
 SUFFIXES = ('.avi', '.gif', '.m4v', '.mkv', '.mov', '.mp4', '.npz', '.webm')
+HASHED_BYTES = 1 << 20
 FOLDERS = {
   'train': ('train', 'training'),
   'validation': ('validation', 'valid', 'val'),
@@ -21,10 +22,11 @@ FOLDERS = {
 
 @dataclasses.dataclass(frozen=True)
 class VideoFile:
-  """A file of the folder; `name` is relative to it."""
+  """A file of the folder; `name` is relative to it, `ends` the hash of its first and last bytes."""
 
   name: str
   size: int
+  ends: str
   path: str = dataclasses.field(repr=False)
 
 
@@ -38,7 +40,7 @@ class VideoFolder(recorded.RecordedBuilder):
   long as any of them and min_frames=2. Frames are resized to `frame_size` squared with Pillow's
   bilinear filter, in whole (`fit='squeeze'`) or the middle square of them ('crop'); `color` is
   'grey' (luma) or 'rgb'. There is no resampling in time. `label` tells the data of one folder from
-  those of another.
+  those of another; of two folders with the same label and options, the second replaces the first.
 
   Splits are the subfolders train, validation (or valid, val) and test where train and test exist.
   Otherwise files are put in the order of the SHA-256 of their relative names; the first
@@ -219,5 +221,14 @@ def _videos_in(folder: str, source: str) -> list[VideoFile]:
       if name.lower().endswith(SUFFIXES) and not name.startswith('.'):
         file = os.path.join(path, name)
         relative = os.path.relpath(file, source).replace(os.sep, '/')
-        found.append(VideoFile(relative, os.path.getsize(file), file))
+        found.append(VideoFile(relative, os.path.getsize(file), _hash_of_ends(file), file))
   return found
+
+
+def _hash_of_ends(path: str) -> str:
+  """Tells files of one name and size apart without reading all of a long video."""
+  with open(path, 'rb') as file:
+    digest = hashlib.sha256(file.read(HASHED_BYTES))
+    file.seek(max(os.path.getsize(path) - HASHED_BYTES, 0))
+    digest.update(file.read(HASHED_BYTES))
+  return digest.hexdigest()

@@ -1,6 +1,7 @@
 """Is the model healthy? Numbers about its parts, and plain sentences where one looks wrong."""
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,11 +94,29 @@ def _latent_values(terms: Any, scored: np.ndarray) -> dict[str, Any]:
   }
 
 
+def is_number(value: Any) -> bool:
+  """Whether a value from a record is a finite number."""
+  return isinstance(value, int | float) and math.isfinite(value)
+
+
+def recorded(record: dict[str, Any]) -> dict[str, Any]:
+  """What `diagnose` found, of a line of metrics.jsonl; what isn't a finite number is left out."""
+  values = {
+    key: value
+    for key, value in record.items()
+    if (key in MEANING or key.startswith('saturation/')) and is_number(value)
+  }
+  per_step = record.get('kl_per_step')
+  if isinstance(per_step, list) and per_step and all(map(is_number, per_step)):
+    values['kl_per_step'] = per_step
+  return values
+
+
 def sentences(history: Sequence[dict[str, Any]]) -> list[str]:
   """What looks wrong after the last of several validations.
 
   Args:
-    history: of one run, oldest first: `step`, and what `diagnose` returned then.
+    history: of one run, oldest first: `step`, and what was `recorded` then.
   """
   if not history:
     return []

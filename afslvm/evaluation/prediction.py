@@ -187,6 +187,17 @@ def score(
   return Scores(rows, best)
 
 
+def common_frames(
+  lengths: np.ndarray, num_context: int, num_frames: int, num_sequences: int
+) -> int:
+  """How many of `num_frames` after the context as many as `num_sequences` sequences have.
+
+  So a few long ones among sequences of different lengths don't decide; 0 where most end before.
+  """
+  enough = np.sort(lengths)[::-1][min(num_sequences, len(lengths)) - 1]
+  return int(np.clip(enough - num_context, 0, num_frames))
+
+
 # ---- all sequences -------------------------------------------------------------------------------
 
 
@@ -253,9 +264,11 @@ class PredictionProtocol:
     ]
     if self.clipped:
       lines.append(
-        'Truth: stored values / 255, without noise. Samples are clipped to [0, 1] before anything '
-        f'else; data range {self.data_range:g}. PSNR is at most {MAX_PSNR:g} dB; SSIM has a '
-        f'Gaussian window of {self.ssim_window} x {self.ssim_window} pixels, deviation 1.5.'
+        'Truth: stored values / 255, without noise. Samples are of the whole model, with the noise '
+        'of its likelihood, clipped to [0, 1] before anything else; papers that score a decoder’s '
+        f'mean leave that noise out. Data range {self.data_range:g}. PSNR is at most '
+        f'{MAX_PSNR:g} dB; SSIM has a Gaussian window of {self.ssim_window} x {self.ssim_window} '
+        'pixels, deviation 1.5.'
       )
     if self.scored_frames:
       lines.append(

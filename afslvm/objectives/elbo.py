@@ -58,29 +58,6 @@ def training_terms(
   )
 
 
-def negative_elbo(
-  model: SequenceModel,
-  dequantisation: str,
-  params: PyTree,
-  model_state: PyTree,
-  batch: dict[str, Array],
-  key: Array,
-  step: Array | int = 0,
-) -> tuple[Array, tuple[Metrics, PyTree]]:
-  """AF paper Eq. 20, negated: the mean over scored steps, in nats per step.
-
-  Args are those of `training_terms`; `step` is that of training, on which this loss, unlike those
-  of `objective.make_loss`, doesn't depend.
-
-  Returns:
-    The loss, and metrics with the new model state. `nats_per_dim` includes log 256 for 8-bit data.
-  """
-  del step
-  terms, updated = training_terms(model, dequantisation, params, model_state, batch, key)
-  loss = -per_step(terms.elbo, terms)
-  return loss, ({'loss': loss, **terms_metrics(model, dequantisation, terms)}, updated)
-
-
 class BoundSums(NamedTuple):
   """Sums over the scored steps of each sequence, all [B]."""
 
@@ -104,7 +81,7 @@ def bound_sums(
     model: any sequence model.
     dequantisation: one of `preprocessing.DEQUANTISATIONS`.
     variables: the model's parameters and other collections.
-    batch: as in `negative_elbo`.
+    batch: as in `training_terms`.
     keys: for the dequantisation noise, and for the model's own samples.
     first: steps before it aren't counted.
   """

@@ -61,13 +61,17 @@ class ValidationHistory:
 
   def __init__(self, workdir: Workdir):
     self._workdir = workdir
-    self._records = workdir.validations()
+    self._health = [self._known(record) for record in workdir.validations()]
+
+  @staticmethod
+  def _known(record: dict[str, Any]) -> dict[str, Any]:
+    return {'step': record['step'], **diagnostics.recorded(record)}
 
   def add(self, step: int, nats_per_dim: float, health: dict[str, Any]):
     """Records one, prints it, and says in plain words what looks wrong."""
     record = {'step': step, 'validation_nats_per_dim': nats_per_dim, **health}
     self._workdir.append('metrics.jsonl', record)
-    self._records.append(record)
+    self._health.append(self._known(record))
     shown = ''
     if 'kl' in health:
       shown = (
@@ -76,5 +80,5 @@ class ValidationHistory:
         'nats/step'
       )
     log.info('step %d  validation %.3f nats/dim%s', step, nats_per_dim, shown)
-    for sentence in diagnostics.sentences(self._records):
+    for sentence in diagnostics.sentences(self._health):
       log.warning('step %d  %s', step, sentence)

@@ -35,6 +35,11 @@ def dequantise(key: Array, x: Array, kind: str) -> jax.Array:
   raise ValueError(f'dequantisation {kind!r} is none of {", ".join(DEQUANTISATIONS)}')
 
 
+def without_noise(x: Array, kind: str) -> Array:
+  """Draws of a model of 8-bit data on the scale of stored values / 255: less the noise's mean."""
+  return (256.0 * x - 0.5) / 255.0 if kind == 'uniform' else x
+
+
 def space_to_depth(x: Array, patch: int) -> Array:
   """[..., H, W, C] -> [..., H/p, W/p, p*p*C]: each p x p patch becomes channels."""
   *lead, h, w, c = x.shape

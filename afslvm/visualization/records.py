@@ -6,7 +6,6 @@ Whatever can't be read is left out.
 
 import dataclasses
 import json
-import math
 import pathlib
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from afslvm.errors import AfslvmError
 from afslvm.evaluation import diagnostics, store
 from afslvm.evaluation.contract import LikelihoodResult
+from afslvm.evaluation.diagnostics import is_number
 from afslvm.models.base import SequenceModel
 from afslvm.types import PyTree
 
@@ -114,11 +114,6 @@ class Run:
     return len(self.model.event_shape) == 3
 
 
-def is_number(value: Any) -> bool:
-  """Whether a value from a record is a finite number."""
-  return isinstance(value, int | float) and math.isfinite(value)
-
-
 def read(workdir: pathlib.Path) -> Records:
   """Reads what there is."""
   lines = _json_lines(workdir / 'metrics.jsonl')
@@ -165,15 +160,7 @@ def _health(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
   for line in lines:
     if 'validation_nats_per_dim' not in line or not isinstance(line.get('step'), int):
       continue
-    values = {
-      key: value
-      for key, value in line.items()
-      if (key in diagnostics.MEANING or key.startswith('saturation/')) and is_number(value)
-    }
-    per_step = line.get('kl_per_step')
-    if isinstance(per_step, list) and per_step and all(map(is_number, per_step)):
-      values['kl_per_step'] = per_step
-    found.append({'step': line['step'], **values})
+    found.append({'step': line['step'], **diagnostics.recorded(line)})
   return found
 
 

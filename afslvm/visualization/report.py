@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from afslvm.errors import ConfigError
+from afslvm.evaluation.diagnostics import is_number
 from afslvm.visualization import figures, frames, health, markup, page, pictures, summary
 from afslvm.visualization.continuations import context_length
 from afslvm.visualization.markup import Html, element
 from afslvm.visualization.page import paragraphs
-from afslvm.visualization.records import Run, is_number
+from afslvm.visualization.records import Run
 
 
 def write(path: pathlib.Path, runs: list[Run], on_run: Callable[[str], None] = lambda title: None):

@@ -2,13 +2,14 @@
 
 from afslvm.evaluation import published
 from afslvm.evaluation.contract import LikelihoodResult
+from afslvm.evaluation.diagnostics import is_number
 from afslvm.training.progress import format_duration
 from afslvm.visualization import gaps as gaps_lib
 from afslvm.visualization import markup
 from afslvm.visualization import results as tables
 from afslvm.visualization.markup import Html, element
 from afslvm.visualization.page import paragraphs
-from afslvm.visualization.records import Run, is_number
+from afslvm.visualization.records import Run
 
 
 def headlines(runs: list[Run]) -> list[str]:

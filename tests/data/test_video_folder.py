@@ -201,6 +201,19 @@ def test_subfolders_are_splits(tmp_path, source):
   assert found['test'] == ['test/3.avi']
 
 
+def test_the_same_names_and_sizes_with_other_content_are_other_files(tmp_path, source):
+  for index in range(3):
+    save_frames(source / f'{index}.npz', 8 * index)
+  before = builder(tmp_path, source).source_digest()
+  assert builder(tmp_path, source).source_digest() == before
+  save_frames(source / '1.npz', 9)
+  assert builder(tmp_path, source).source_digest() != before
+
+
+def save_frames(path, level):
+  np.savez(path, x=np.full((20, *SIZE), level, np.uint8))
+
+
 def test_other_files_replace_and_labels_separate(tmp_path, source):
   first = builder(tmp_path, source)
   prepare.prepare(first)

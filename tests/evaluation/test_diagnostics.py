@@ -133,3 +133,11 @@ def test_the_step_since_which_it_has_been_so():
 
 def test_a_model_without_latent_variables_has_nothing_wrong():
   assert not diagnostics.sentences([{'step': 3, 'saturation/flow 1': 0.01}])
+
+
+def test_what_was_not_finite_is_left_out_of_the_history():
+  """A resumed run reads its validations back, where NaN is null."""
+  found = diagnostics.recorded({'step': 1, 'kl': None, 'active_units': 2, 'kl_per_step': [None]})
+  assert found == {'active_units': 2}
+  history = [{'step': n, **diagnostics.recorded({'kl': kl})} for n, kl in ((1, None), (2, 0.05))]
+  assert 'since step 2' in ' '.join(diagnostics.sentences(history))

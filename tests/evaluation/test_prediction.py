@@ -232,3 +232,12 @@ def test_temperature_scales_the_noise():
 def test_samples_that_are_no_numbers_are_reported():
   with pytest.raises(NumericsError, match='not finite'):
     draw(2, explodes=True)
+
+
+@pytest.mark.parametrize(
+  ('context', 'frames', 'sequences', 'expected'),
+  [(5, 20, 3, 20), (5, 400, 3, 25), (5, 400, 1, 95), (5, 400, 99, 4), (9, 20, 4, 0), (0, 9, 4, 9)],
+)
+def test_frames_that_enough_sequences_have(context, frames, sequences, expected):
+  lengths = np.array([30, 9, 100, 40])
+  assert prediction.common_frames(lengths, context, frames, sequences) == expected

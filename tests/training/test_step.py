@@ -1,7 +1,6 @@
 """The train step: non-finite batches, devices, schedules, moving averages."""
 
 import dataclasses
-import functools
 import json
 import pathlib
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 
 from afslvm import runs
 from afslvm.errors import NumericsError
-from afslvm.objectives import elbo
+from afslvm.objectives.objective import ObjectiveSettings, make_loss
 from afslvm.training import loop, optimizer, state, step
 from afslvm.training.experiment import Experiment
 from afslvm.training.settings import OptimizerSettings, TrainSettings
@@ -67,7 +66,7 @@ def sequences():
 def make_step(make_state=True, **settings):
   model = constructors.flows(1, constructors.dense())
   adam = optimizer.make_optimizer(OptimizerSettings(learning_rate=1e-2, **settings), 10)
-  loss = functools.partial(elbo.negative_elbo, model, 'none')
+  loss = make_loss(ObjectiveSettings(), model, 'none')
   x = constructors.data(model)
   first = state.create_state(model, adam, x, seed=0, use_ema=True)
   train_step = jax.jit(step.make_train_step(loss, adam, seed=0, ema_decay=0.9))
@@ -180,7 +179,7 @@ def test_the_key_of_a_step_depends_on_seed_and_step_only():
   first = state.create_state(model, adam, x / 255, seed=0)
   losses = {}
   for seed in (0, 1):
-    loss = functools.partial(elbo.negative_elbo, model, 'gauss256')
+    loss = make_loss(ObjectiveSettings(), model, 'gauss256')
     train_step = jax.jit(step.make_train_step(loss, adam, seed=seed))
     second, metrics = train_step(first, batch)
     _, again = train_step(first, batch)

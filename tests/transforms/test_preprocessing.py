@@ -72,3 +72,11 @@ def test_space_to_depth_keeps_patches_together():
     for j in range(3):
       patch = x[2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
       np.testing.assert_array_equal(folded[i, j], patch.ravel())
+
+
+@pytest.mark.parametrize('kind', ['gauss256', 'uniform'])
+def test_the_mean_of_the_noise_is_taken_away(kind):
+  x = preprocessing.dequantise(KEY, LEVELS, kind)
+  error = np.asarray(preprocessing.without_noise(x, kind)) - LEVELS / 255
+  for half in (LEVELS < 128, LEVELS >= 128):
+    assert abs(error[half].mean()) < 4 / 256 / math.sqrt(half.sum())
