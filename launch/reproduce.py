@@ -107,7 +107,8 @@ def _planned(pairs, folder: str, overrides, workdir: pathlib.Path) -> dict:
   runs, data = {}, None
   for row, seed in pairs:
     file = f'{folder}/{row}.py'
-    parts = build.parts(cli.load_overridden(file, [*overrides, f'seed={seed}']))
+    config = cli.load_overridden(str(plan.ROOT / file), [*overrides, f'seed={seed}'])
+    parts = build.parts(config)
     data = data or _data(parts)
     variables = build.abstract_variables(parts.model, parts.data['length'])
     runs[row, seed] = plan.PlannedRun(
@@ -140,7 +141,7 @@ def _data(parts):
     event_shape=tuple(builder.event_shape),
     data_space=builder.data_space,
     fingerprint=prepare.fingerprint(builder),
-    num_scored={'test': 0, 'train': num_test},
+    num_scored={'train': num_test},
   )
 
 

@@ -280,6 +280,24 @@ def test_files_that_can_not_be_read(tmp_path):
       reference_weights.load(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+  ('part', 'option', 'words'),
+  [
+    ('likelihood', {'mean_activation': 'linear'}, "mean_activation='linear' has no counterpart"),
+    ('likelihood', {'log_scale_low': -3.0}, 'likelihood.log_scale_low=-3.0 has no counterpart'),
+    ('inference', {'log_scale_high': 1.0}, 'code it is 5.0'),
+    ('inference', {'residual': True}, 'counterpart'),
+    ('dynamics', {'first_step': 'standard'}, 'counterpart'),
+  ],
+)
+def test_an_slvm_that_computes_something_else_is_not_written(part, option, words):
+  model, variables = reference_weights.load(latent_weights(), frame_size=(8, 8))
+  assert reference_weights.to_reference(model, variables)
+  other = model.copy(**{part: getattr(model, part).copy(**option)})
+  with pytest.raises(ConfigError, match=words):
+    reference_weights.to_reference(other, variables)
+
+
 @pytest.mark.parametrize('option', [{'boundary': 'learned'}, {'log_scale_bound': 'smooth'}])
 def test_flows_without_a_counterpart_are_not_written(option):
   model, variables = reference_weights.load(synthetic_weights(num_flows=1), frame_size=(5, 4))

@@ -65,8 +65,8 @@ def test_overrides_that_are_given_win():
 def test_commands_and_questions():
   one, two = reproduced.planned('af1'), reproduced.planned('af2', seed=2)
   assert two.train_command() == [
-    'launch/train.py',
-    '--config=configs/moving_digits/af2.py',
+    str(plan.ROOT / 'launch/train.py'),
+    f'--config={plan.ROOT}/configs/moving_digits/af2.py',
     '--workdir=runs/af2-2',
     '--config.seed=2',
   ]

@@ -8,7 +8,7 @@ import pytest
 
 from afslvm.errors import ConfigError
 from afslvm.evaluation.contract import LikelihoodResult
-from afslvm.reproduction import documents, markdown, table
+from afslvm.reproduction import documents, markdown, plan, table
 from tests import reproduced
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -51,7 +51,7 @@ def test_measured_tables_are_none_of_a_trial():
 
 
 def results_of(*pairs):
-  contract = reproduced.planned('slvm').contract(table.COLUMNS[0])
+  contract = reproduced.planned('slvm').contract(plan.COLUMNS[0])
   return [
     LikelihoodResult('SLVM', 'elbo', contract, value, error, 1.0, value, 16, 1, 0)
     for value, error in pairs
@@ -131,6 +131,22 @@ def test_paper_stands_beside_what_it_scored_on_the_same_frames():
   assert cells(markdown.part(values, markdown.COMMON), 'SLVM')[-1] == '–'
 
 
+def test_paper_stands_beside_the_split_that_it_scored():
+  """On KTH that is the validation persons' clips."""
+  runs = [reproduced.finished(row, data=reproduced.KTH) for row in reproduced.LABELS]
+  values = table.build(runs, {**reproduced.ABOUT, 'dataset': 'kth', 'scale': 'paper'})
+  published = {name: column['published'] for name, column in values['columns'].items()}
+  assert published['test'] == published['test_context3'] == {}
+  assert published['paper_context3'] == {'1-AF': 3.34, 'SLVM': 4.63, 'SLVM + 1-AF': 2.39}
+  assert published['paper'] == {'2-AF': 3.35}
+  lines = markdown.part(values, markdown.PAPER_OWN)
+  assert 'validation, frames 3..12' in lines[0]
+  assert cells(lines, '1-AF')[3] == '**2.600 ± .010**'
+  assert cells(lines, 'SLVM')[-1] == '≤ 4.63'
+  assert 'validation, frames 6..15' in markdown.page(values)
+  assert 'not beside this' not in markdown.page(values)
+
+
 # ---- documents -----------------------------------------------------------------------------------
 
 
@@ -166,9 +182,23 @@ def test_only_measurements_are_kept(repository, digits):
   (repository / 'quick.json').write_text(json.dumps({**digits, 'scale': 'quick'}))
   with pytest.raises(ConfigError, match='scale quick, which measures nothing'):
     documents.add(repository, repository / 'quick.json')
+  (repository / 'changed.json').write_text(
+    json.dumps({**digits, 'overrides': ['train.num_steps=50']})
+  )
+  with pytest.raises(ConfigError, match='made with --override=train.num_steps=50'):
+    documents.add(repository, repository / 'changed.json')
   (repository / 'other.json').write_text('{"rows": 3}')
   with pytest.raises(ConfigError, match=r'other.json is no table'):
     documents.add(repository, repository / 'other.json')
+
+
+def test_a_smaller_table_does_not_replace_a_larger_one(repository, digits):
+  documents.add(repository, repository / 'table.json')
+  fewer = [row for row in digits['rows'] if row['model'] != 'SLVM + 2-AF']
+  (repository / 'fewer.json').write_text(json.dumps({**digits, 'rows': fewer}))
+  with pytest.raises(ConfigError, match='fewer.json has no slvm_af2-0'):
+    documents.add(repository, repository / 'fewer.json')
+  documents.add(repository, repository / 'table.json')
 
 
 def test_binary_checks(launch):

@@ -68,7 +68,27 @@ def test_a_failure_stops_the_others_and_keeps_its_code(tmp_path):
   assert 'error: no data' in (tmp_path / 'logs' / 'run-1.log').read_text()
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_the_last_words_of_a_failure_are_kept(tmp_path):
+  fails = 'print("x" * 100_000); print("error: no data"); raise SystemExit(3)'
+  assert run(tmp_path, [task(fails, tmp_path / 'never')]) == 3
+  assert (tmp_path / 'logs' / 'run-0.log').read_text().endswith('error: no data\n')
+
+
+def test_nothing_is_left_running_when_the_loop_breaks(tmp_path):
+  mark = tmp_path / 'a'
+
+  def broken():
+    while not (tmp_path / 'a.ready').exists():
+      time.sleep(0.05)
+    raise OSError('disk')
+
+  second = schedule.Task('test', [], broken)
+  with pytest.raises(OSError, match='disk'):
+    run(tmp_path, [task(WAIT, mark)], [second])
+  assert mark.read_text() == str(int(signal.SIGTERM))
+
+
+@pytest.mark.parametrize('number', schedule.SIGNALS)
 def test_signals_are_passed_on(tmp_path, number):
   marks = [tmp_path / 'a', tmp_path / 'b']
   when_there(
@@ -77,5 +97,6 @@ def test_signals_are_passed_on(tmp_path, number):
   )
   before = signal.getsignal(number)
   assert run(tmp_path, *([task(WAIT, mark)] for mark in marks)) == 128 + number
-  assert [mark.read_text() for mark in marks] == [str(int(number))] * 2
+  received = signal.SIGTERM if number == signal.SIGHUP else number
+  assert [mark.read_text() for mark in marks] == [str(int(received))] * 2
   assert signal.getsignal(number) is before

@@ -9,12 +9,14 @@ in the order of the numbers builds the model from the inside. What has another p
 SLVM.
 """
 
+import dataclasses
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 
 from afslvm.errors import ConfigError, DataError, nearest
@@ -29,6 +31,8 @@ from afslvm.types import PyTree
 PREFIX = 'weight/'  # of weights in a file that holds other arrays too
 # Parameters that the paper's code creates and never uses, and a counter of BatchNorm.
 DEAD = frozenset({'initial_shift', 'initial_scale', 'initial_params', 'num_batches_tracked'})
+# Attributes of models that say how weights came to be, or in what precision they are used.
+_OF_NO_CONSEQUENCE = ('initialization', 'head_initialization', 'compute_dtype')
 _SLVM_PARTS = ('prior.', 'approx_post.', 'cond_like.spatial_network.', 'cond_like.param_layers.')
 
 
@@ -126,7 +130,7 @@ def to_reference(model: SequenceModel, variables: PyTree) -> dict[str, np.ndarra
   Raises:
     ConfigError: the model has parts that the paper's code hasn't.
   """
-  weights: dict[str, np.ndarray] = {}
+  weights, whole = dict[str, np.ndarray](), model
   outer: list[tuple[Any, PyTree]] = []
   while isinstance(model, TemporalFlow):
     own = {name: tree['flow'] for name, tree in variables.items() if 'flow' in tree}
@@ -140,4 +144,20 @@ def to_reference(model: SequenceModel, variables: PyTree) -> dict[str, np.ndarra
   for index, (flow, own) in enumerate(reversed(outer)):
     for name, value in flows.write(flow, own).items():
       weights[f'{flows.PREFIX}{index}.{name}'] = value
+  for attribute, ours, theirs in _differing(whole, load(weights, whole.event_shape[:2])[0]):
+    raise ConfigError(
+      f'{attribute}={ours!r} has no counterpart: in the paper’s code it is {theirs!r}'
+    )
   return weights
+
+
+def _differing(ours: Any, theirs: Any, place: str = '') -> Iterator[tuple[str, Any, Any]]:
+  """Attributes in which two models compute something else, whatever their weights."""
+  if not isinstance(ours, nn.Module) or type(ours) is not type(theirs):
+    if ours != theirs:
+      yield place, ours, theirs
+    return
+  for field in dataclasses.fields(ours):
+    if field.name not in ('parent', 'name', *_OF_NO_CONSEQUENCE):
+      inner = f'{place}.{field.name}'.lstrip('.')
+      yield from _differing(getattr(ours, field.name), getattr(theirs, field.name), inner)

@@ -92,12 +92,27 @@ def add(root: pathlib.Path, source: pathlib.Path) -> pathlib.Path:
   """Keeps a measured table as docs/results/DATASET_SCALE.json.
 
   Raises:
-    ConfigError: no table, or one of `quick` scale.
+    ConfigError: no table, one of `quick` scale or of changed configs, or one that lacks a run of
+      the table that it would replace.
   """
   table = read(source)
   if markdown.is_trial(table):
     raise ConfigError(f'{source} is of scale quick, which measures nothing')
+  if table['overrides']:
+    raise ConfigError(
+      f'{source} was made with --override={table["overrides"][0]}; only tables of the configs as '
+      'they are can be kept'
+    )
   place = root / TABLES / f'{table["dataset"]}_{table["scale"]}.json'
+  if place.exists() and (lost := sorted(_runs(read(place)) - _runs(table))):
+    raise ConfigError(
+      f'{source} has no {lost[0]}, which {place} has; train it too, or delete that file first'
+    )
   place.parent.mkdir(parents=True, exist_ok=True)
   shutil.copyfile(source, place)
   return place
+
+
+def _runs(table: dict[str, Any]) -> set[str]:
+  """Its runs by name: 'slvm-0'."""
+  return {f'{row["row"]}-{seed}' for row in table['rows'] for seed in row['seeds']}

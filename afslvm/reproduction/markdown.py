@@ -11,13 +11,14 @@ from afslvm.reproduction.table import results
 from afslvm.training.progress import format_duration
 
 Table = dict[str, Any]
-# Columns of each part of the table: test, train.
+# Columns of each part of the table: held out, train.
 COMMON, OWN = ('test', 'train'), ('test_context3', 'train_context3')
+PAPER, PAPER_OWN = ('paper', 'train'), ('paper_context3', 'train_context3')
 LEGEND = (
   'Nats and bits per dimension, lower is better; ≤ marks a bound. ± is the standard error over '
   'sequences (the mean over seeds of each seed’s), s.d. the standard deviation over seeds. Gap: '
-  'test less train. KL(posterior ‖ prior) in nats per step, on the test split. References, in '
-  'italics, are fitted to the training split.'
+  'held-out less train. KL(posterior ‖ prior) in nats per step, of held-out sequences. References, '
+  'in italics, are fitted to the training split.'
 )
 
 
@@ -61,9 +62,7 @@ def page(table: Table) -> str:
       '',
       LEGEND,
       '',
-      *part(table, COMMON),
-      '',
-      *(part(table, OWN) + [''] if OWN[0] in table['columns'] else []),
+      *parts(table),
       *beside_paper(table),
       '',
       *_runs(table),
@@ -81,10 +80,7 @@ def is_trial(table: Table) -> bool:
 
 def summary(table: Table) -> str:
   """What a reader of the README needs: both parts, without the runs."""
-  lines = [about(table), '', *part(table, COMMON)]
-  if OWN[0] in table['columns']:
-    lines += ['', *part(table, OWN)]
-  return '\n'.join(lines)
+  return '\n'.join([about(table), '', *parts(table)]).rstrip('\n')
 
 
 def about(table: Table) -> str:
@@ -98,12 +94,19 @@ def about(table: Table) -> str:
   )
 
 
+def parts(table: Table) -> list[str]:
+  """One table for each pair of columns that there is."""
+  there = [names for names in (COMMON, OWN, PAPER, PAPER_OWN) if names[0] in table['columns']]
+  return [line for names in there for line in (*part(table, names), '')]
+
+
 def part(table: Table, names: tuple[str, str]) -> list[str]:
   """Heading and table of the models that answer one pair of columns."""
   test, train = (table['columns'][name] for name in names)
   first, last = test['scored_frames']
   paper = {**test['published']}
-  header = ['model', 'parameters', 'seeds', f'test, frames {first}..{last}', 'bits/dim']
+  header = ['model', 'parameters', 'seeds', f'{test["split"]}, frames {first}..{last}']
+  header += ['bits/dim']
   header += ['train', 'bits/dim', 'gap', 'KL', 'steps/s']
   header += ['AF paper, Table 1'] if paper else []
   models = [row for row in table['rows'] if row[names[0]]]
@@ -226,7 +229,8 @@ def _frames(table: Table) -> str:
 
 def beside_paper(table: Table) -> list[str]:
   """Why the paper's numbers stand beside ours, or why they don't."""
-  test = table['columns'].get(OWN[0], table['columns'][COMMON[0]])
+  names = (PAPER_OWN[0], PAPER[0], OWN[0], COMMON[0])
+  test = next(table['columns'][name] for name in names if name in table['columns'])
   if test['why_not_published']:
     lines = [f'Tables 1 and 2 of the AF paper are not beside this: {test["why_not_published"]}.']
   else:

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from afslvm.errors import ConfigError, nearest
-from afslvm.evaluation import store
+from afslvm.evaluation import published, store
 from afslvm.evaluation.contract import LikelihoodContract
 from afslvm.evaluation.protocols import PROTOCOLS
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROWS = ('af1', 'af2', 'slvm', 'slvm_af1', 'slvm_af2')
 SCALES = ('quick', 'small', 'paper')
 # Scale -> data set -> folder of configs; `quick` takes whichever there is, the small ones first.
@@ -61,6 +62,8 @@ COLUMNS = (
   Column('test_context3', 'test', 3),
   Column('train_context3', 'train', 3),
 )
+# Where the paper scored another split than the test split, so do these, to stand beside it.
+PAPER_CONTEXTS = {'paper': 6, 'paper_context3': 3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Data:
     data_space: '8bit' or 'continuous'.
     fingerprint: of the records.
     num_scored: sequences that are scored, by split: of the training split as many as of the test
-      split; 0 is all.
+      split; all of a split that isn't named.
   """
 
   name: str
@@ -85,6 +88,15 @@ class Data:
   data_space: str
   fingerprint: str
   num_scored: dict[str, int]
+
+  @property
+  def columns(self) -> list[Column]:
+    """The questions of a table about these data."""
+    benchmark = published.benchmark_of(self.config, self.event_shape)
+    if benchmark is None or benchmark.split == 'test':
+      return list(COLUMNS)
+    split = benchmark.split
+    return [*COLUMNS, *(Column(name, split, after) for name, after in PAPER_CONTEXTS.items())]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +109,7 @@ class PlannedRun:
     label: of the model in tables.
     parameters: how many numbers are trained.
     num_context: frames that the model only conditions on.
-    config_file: path of its config.
+    config_file: path of its config below `ROOT`.
     overrides: of the config, 'section.key=value'.
     config: the whole config as plain values.
     path: folder of the run.
@@ -128,7 +140,7 @@ class PlannedRun:
   @property
   def columns(self) -> list[Column]:
     """The questions that the model can answer."""
-    return [column for column in COLUMNS if column.context >= self.num_context]
+    return [column for column in self.data.columns if column.context >= self.num_context]
 
   def contract(self, column: Column) -> LikelihoodContract:
     """What is asked in a column."""
@@ -150,7 +162,7 @@ class PlannedRun:
       self.data.fingerprint,
       num_samples=PROTOCOL.num_samples,
       num_particles=0,
-      num_sequences=self.data.num_scored[column.split],
+      num_sequences=self.data.num_scored.get(column.split, 0),
       seed=EVALUATION_SEED,
       batch_size=EVALUATION_BATCH,
     )
@@ -158,17 +170,21 @@ class PlannedRun:
   def train_command(self) -> list[str]:
     """Arguments of python; run again, it resumes."""
     overrides = [*self.overrides, f'seed={self.seed}']
-    arguments = [f'--config={self.config_file}', f'--workdir={self.path}']
-    return ['launch/train.py', *arguments, *(f'--config.{value}' for value in overrides)]
+    arguments = [f'--config={ROOT / self.config_file}', f'--workdir={self.path}']
+    return [
+      str(ROOT / 'launch/train.py'),
+      *arguments,
+      *(f'--config.{value}' for value in overrides),
+    ]
 
   def evaluate_command(self, column: Column) -> list[str]:
     """Arguments of python."""
-    command = ['launch/evaluate.py', f'--workdir={self.path}']
+    command = [str(ROOT / 'launch/evaluate.py'), f'--workdir={self.path}']
     if column.context != max(PROTOCOL.min_context, self.num_context):
       command.append(f'--num_context={column.context}')
     if column.split != 'test':
       command.append(f'--split={column.split}')
-    if count := self.data.num_scored[column.split]:
+    if count := self.data.num_scored.get(column.split, 0):
       command.append(f'--num_sequences={count}')
     if place := self.config['data']['data_dir']:
       command.append(f'--data_dir={place}')

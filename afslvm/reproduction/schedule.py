@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from afslvm.reproduction import folders
 from afslvm.reproduction.plan import Column, PlannedRun
@@ -21,6 +22,8 @@ from afslvm.training.progress import format_duration
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
+RELAY_SECONDS = 5.0  # a grandchild could hold the pipe open for ever
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TRAINING_LINES = ('step ', 'resuming', 'checkpoint ', 'saved ', 'SIG')
 
 
@@ -65,12 +68,22 @@ def chain(run: PlannedRun) -> Chain:
   return Chain(run.name, [train, *evaluate])
 
 
+class _Running(NamedTuple):
+  """A task under way."""
+
+  chain: Chain
+  index: int
+  child: subprocess.Popen
+  relay: threading.Thread
+  began: float
+
+
 class Schedule:
   """Runs chains, `jobs` of them at a time.
 
   When a task fails no other is started, those that run get SIGTERM, after which training saves, and
-  `run` returns the exit code of the first that failed. SIGTERM and SIGINT of this process are
-  passed on to all, and the exit code is 128 + the signal.
+  `run` returns the exit code of the first that failed. `SIGNALS` of this process are passed on to
+  all, and the exit code is 128 + the signal. However `run` ends, no child is left.
 
   Attributes:
     chains: in the order in which they start.
@@ -80,7 +93,7 @@ class Schedule:
 
   def __init__(self, chains: Sequence[Chain], jobs: int, logs: pathlib.Path):
     self.chains, self.jobs, self.logs = list(chains), jobs, logs
-    self._running: dict[str, tuple[Chain, int, subprocess.Popen, float]] = {}
+    self._running: dict[str, _Running] = {}
     self._signal, self._failed = 0, 0
     self._received: list[int] = []
     self._began, self._spent, self._worked = time.monotonic(), 0.0, set[str]()
@@ -90,7 +103,7 @@ class Schedule:
   def run(self) -> int:
     """Returns 0 when all is done, or the exit code."""
     self.logs.mkdir(parents=True, exist_ok=True)
-    handlers = {n: signal.signal(n, self._receive) for n in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
     waiting = [(chain, 0) for chain in reversed(self.chains)]
     try:
       while self._running or (waiting and not self._stopping):
@@ -98,9 +111,14 @@ class Schedule:
           self._start(*waiting.pop())
         time.sleep(POLL_SECONDS)
         while self._received:
-          self._pass_on(self._received.pop())
+          number = self._received.pop()
+          # Training saves on SIGTERM and SIGINT; a closed terminal is no reason to lose steps.
+          self._pass_on(signal.SIGTERM if number == signal.SIGHUP else number)
         waiting += self._collect()
     finally:
+      self._pass_on(signal.SIGTERM)  # where something unforeseen ended the loop
+      for task in self._running.values():
+        task.child.wait()
       for number, handler in handlers.items():
         signal.signal(number, handler)
     return 128 + self._signal if self._signal else self._failed
@@ -128,9 +146,10 @@ class Schedule:
       text=True,
       start_new_session=True,  # a signal reaches it once, from here
     )
-    threading.Thread(target=self._relay, args=(chain.name, task, child), daemon=True).start()
+    relay = threading.Thread(target=self._relay, args=(chain.name, task, child), daemon=True)
+    relay.start()
     self._worked.add(chain.name)
-    self._running[chain.name] = (chain, index, child, time.monotonic())
+    self._running[chain.name] = _Running(chain, index, child, relay, time.monotonic())
 
   def _relay(self, name: str, task: Task, child: subprocess.Popen):
     """Keeps all that a command writes; its error and how training goes appear here too."""
@@ -147,10 +166,11 @@ class Schedule:
   def _collect(self) -> list[tuple[Chain, int]]:
     """Tasks that may follow those that have ended."""
     following = []
-    for name, (chain, index, child, began) in list(self._running.items()):
+    for name, (chain, index, child, relay, began) in list(self._running.items()):
       code = child.poll()
       if code is None:
         continue
+      relay.join(RELAY_SECONDS)  # its last lines say why it ended
       del self._running[name]
       self._spent += time.monotonic() - began
       if code == 0:
@@ -182,9 +202,9 @@ class Schedule:
     self._received.append(number)
 
   def _pass_on(self, number: int):
-    for _, _, child, _ in list(self._running.values()):
-      if child.poll() is None:
-        os.killpg(child.pid, number)
+    for task in list(self._running.values()):
+      if task.child.poll() is None:
+        os.killpg(task.child.pid, number)
 
 
 def keeping_compiled_programs(folder: pathlib.Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ from afslvm.evaluation import published
 from afslvm.evaluation.contract import ContractError, LikelihoodResult, check_comparable
 from afslvm.evaluation.references import COPY_LAST, STATIC
 from afslvm.reproduction.folders import FinishedRun
-from afslvm.reproduction.plan import COLUMNS, PROTOCOL, ROWS, Data, portable
+from afslvm.reproduction.plan import PROTOCOL, ROWS, Data, portable
 
 TABLE = 'af_1'
 
@@ -28,10 +28,11 @@ def build(runs: Sequence[FinishedRun], about: dict[str, Any]) -> dict[str, Any]:
     ContractError: results of one column that answer different questions.
   """
   data = runs[0].run.data
+  columns = data.columns
   groups = [[run for run in runs if run.run.row == row] for row in ROWS]
   rows = [_row(group) for group in groups if group]
   rows += [_reference(runs, name) for name in (STATIC, COPY_LAST)]
-  for column in COLUMNS:
+  for column in columns:
     check_column([result for row in rows for result in results(row, column.name)])
   return {
     'table': TABLE,
@@ -46,7 +47,7 @@ def build(runs: Sequence[FinishedRun], about: dict[str, Any]) -> dict[str, Any]:
     'protocol': {'name': PROTOCOL.name, 'summary': PROTOCOL.summary},
     'columns': {
       column.name: _column(rows, column.name, column.split, data)
-      for column in COLUMNS
+      for column in columns
       if any(row[column.name] for row in rows)
     },
     'rows': rows,
@@ -81,8 +82,11 @@ def check_column(found: Sequence[LikelihoodResult]):
 def _row(runs: Sequence[FinishedRun]) -> dict[str, Any]:
   """One model, all its seeds."""
   plans, receipts = [run.run for run in runs], [run.receipt for run in runs]
-  own = {c.name: [_own(run, c.name) for run in runs if c in run.run.columns] for c in COLUMNS}
   first = plans[0]
+  own = {
+    column.name: [_own(run, column.name) for run in runs if column in run.run.columns]
+    for column in first.data.columns
+  }
   return {
     'row': first.row,
     'model': first.label,
@@ -119,8 +123,8 @@ def _device(receipt: dict[str, Any]) -> str:
 
 def _reference(runs: Sequence[FinishedRun], name: str) -> dict[str, Any]:
   """A trivial model; it has seen the same sequences and noise in every evaluation."""
-  own: dict[str, list] = {column.name: [] for column in COLUMNS}
-  for column in COLUMNS:
+  own: dict[str, list] = {}
+  for column in runs[0].run.data.columns:
     found = [
       values
       for run in runs
@@ -150,7 +154,7 @@ def _column(rows: Sequence[dict[str, Any]], name: str, split: str, data: Data) -
     context = first.contract.context_frames
     paper = {
       result.model: result.nats_per_dim
-      for result in published.find(benchmark.dataset, split)
+      for result in published.find(benchmark.dataset, 'test')
       if published.CONTEXT[result.model] == context
     }
   return {
