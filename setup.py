@@ -71,6 +71,7 @@ setuptools.setup(
       'nbclient>=0.10',  # runs the colabs in smoke mode
       'nbformat>=5.10',  # reads them
       'pytest>=8.3',  # runs the tests
+      'pytest-xdist>=3.6',  # on two cores at a time
       'ruff>=0.11',  # lint and format
       'setuptools>=77',  # builds the editable install without a download (--no-build-isolation)
     ],

@@ -63,11 +63,11 @@ def test_describe_prints_the_count_of_the_paper(launch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('config', ['bair/slvm_af1'])
+@pytest.mark.parametrize('config', ['bair/slvm_af1', 'kth/slvm', 'moving_mnist/slvm_af2'])
 def test_paper_configs_train(config, tmp_path):
-  """Two steps on random frames, one sequence as short as can be."""
+  """Two steps on random frames, one sequence that leaves the latent model three steps."""
   parts = build.parts(cli.load_config(f'configs/{config}.py'))
-  length = parts.model.num_context + 1
+  length = parts.model.num_context + 3
   x = np.random.default_rng(0).integers(0, 256, (1, length, *parts.model.event_shape), np.uint8)
   batch = {'x': x, 'mask': np.ones((1, length), bool)}
 

@@ -8,7 +8,7 @@ import pytest
 
 from afslvm.errors import ConfigError
 from afslvm.evaluation.contract import LikelihoodResult
-from afslvm.reproduction import documents, markdown, plan, table
+from afslvm.reproduction import claims, documents, markdown, plan, table
 from tests import reproduced
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -107,6 +107,33 @@ def test_page_shows_every_seed(digits):
   assert 'at commit 2, 3.' in markdown.page({**digits, 'evaluated_at': ['2', '3']})
   assert 'a trial' not in text
   assert 'a trial' in markdown.page({**digits, 'scale': 'quick'})
+
+
+# ---- claims --------------------------------------------------------------------------------------
+
+
+def claimed(*runs):
+  found = table.build(runs, reproduced.ABOUT)
+  return claims.sentences(found, markdown.CLAIMED)
+
+
+def test_claims_are_of_the_seeds_that_both_models_have():
+  values = {('slvm', 0): 2.5, ('slvm', 1): 2.6}
+  values |= {('slvm_af1', 0): 2.41, ('slvm_af1', 1): 2.73, ('slvm_af1', 2): 2.0}
+  gap = {'slvm': 0.1, 'slvm_af1': 0.04}
+  lower, smaller = claimed(
+    *(reproduced.finished(*run, test=v, gap=gap[run[0]]) for run, v in values.items())
+  )
+  assert lower.startswith('* SLVM + 1-AF against SLVM: 2.570 against 2.550 nats/dim on test frames')
+  assert 'frames 3..12, lower on 1 of 2 seeds, with 1,008 against 1,004 parameters' in lower
+  assert '+0.040 against +0.100 nats/dim on test frames 3..12, smaller on 2 of 2 seeds' in smaller
+
+
+def test_claims_about_two_flows_are_of_the_frames_that_both_models_have():
+  [sentence] = claimed(reproduced.finished('af1', test=2.5), reproduced.finished('af2', test=2.4))
+  assert '2-AF against 1-AF: 2.400 against 2.500 nats/dim on test frames 6..15' in sentence
+  assert 'lower on 1 of 1 seed,' in sentence
+  assert claimed(reproduced.finished('af1')) == []
 
 
 # ---- the paper beside ours -----------------------------------------------------------------------

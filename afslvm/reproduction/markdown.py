@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from afslvm.evaluation import published
 from afslvm.evaluation.contract import LikelihoodResult
+from afslvm.reproduction import claims
 from afslvm.reproduction.table import results
 from afslvm.training.progress import format_duration
 
@@ -14,6 +15,7 @@ Table = dict[str, Any]
 # Columns of each part of the table: held out, train.
 COMMON, OWN = ('test', 'train'), ('test_context3', 'train_context3')
 PAPER, PAPER_OWN = ('paper', 'train'), ('paper_context3', 'train_context3')
+CLAIMED = (OWN, COMMON)
 LEGEND = (
   'Nats and bits per dimension, lower is better; ≤ marks a bound. ± is the standard error over '
   'sequences (the mean over seeds of each seed’s), s.d. the standard deviation over seeds. Gap: '
@@ -63,6 +65,8 @@ def page(table: Table) -> str:
       LEGEND,
       '',
       *parts(table),
+      *claims.sentences(table, CLAIMED),
+      '',
       *beside_paper(table),
       '',
       *_runs(table),
@@ -80,7 +84,9 @@ def is_trial(table: Table) -> bool:
 
 def summary(table: Table) -> str:
   """What a reader of the README needs: both parts, without the runs."""
-  return '\n'.join([about(table), '', *parts(table)]).rstrip('\n')
+  return '\n'.join([about(table), '', *parts(table), *claims.sentences(table, CLAIMED)]).rstrip(
+    '\n'
+  )
 
 
 def about(table: Table) -> str:
