@@ -62,7 +62,8 @@ class LikelihoodResult:
   Attributes:
     name: of the model.
     kind: 'exact', or the bound ('elbo', 'iwae-K', 'fivo-K') that `nats_per_dim` is an upper limit
-      by.
+      by. After a context it bounds the predictive density of the model that filters the context
+      with its own posterior, as in the papers: draws of the context are not weighed.
     contract: what was asked.
     nats_per_dim: negative log-likelihood, log 256 included for 8-bit data.
     standard_error: of it, over sequences.

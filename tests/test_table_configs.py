@@ -1,4 +1,4 @@
-"""The configs at the AF paper's size: their counts beside Table 3, and that they train."""
+"""The configs of tables: counts at the AF paper's size beside Table 3, and that they train alike."""
 
 import json
 
@@ -96,3 +96,19 @@ def test_paper_configs_train(config, tmp_path):
   lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
   assert all(np.isfinite(line['nats_per_dim']) for line in lines if 'nats_per_dim' in line)
   assert json.loads((tmp_path / 'receipt.json').read_text())['skipped_steps'] == 0
+
+
+@pytest.mark.parametrize('folder', plan.FOLDERS['small'].values())
+def test_rows_of_a_small_table_are_trained_alike(folder):
+  sections = [cli.load_config(f'{folder}/{row}.py').to_dict() for row in plan.ROWS]
+  for section in ('data', 'optimizer', 'train'):
+    assert all(config[section] == sections[0][section] for config in sections), section
+
+
+def test_warm_ups_follow_the_number_of_steps():
+  file, given = 'configs/moving_digits/slvm_af1.py', ['train.num_steps=300']
+  config = cli.load_overridden(file, given).to_dict()
+  assert config['objective']['kl_warmup_steps'] == 90
+  assert config['optimizer']['warmup_steps'] == 9
+  config = cli.load_overridden(file, [*given, 'objective.kl_warmup_steps=7']).to_dict()
+  assert config['objective']['kl_warmup_steps'] == 7
