@@ -1,4 +1,4 @@
-"""The configs of tables: counts at the AF paper's size beside Table 3, and that they train alike."""
+"""The configs of tables: counts at the AF paper's size, that they train, and train alike."""
 
 import json
 

@@ -76,8 +76,13 @@ class Evaluation:
     Uniform noise is a latent variable of the 8-bit data and drawn anew each time; the noise of
     gauss256 is part of the data, and the same in every draw.
     """
-    drawn_anew = self.contract.dequantisation == 'uniform'
-    return self._pair(batch, sample if drawn_anew else 0)[0], self._pair(batch, sample)[1]
+    noise_sample = sample if self.drawn_anew else 0
+    return self._pair(batch, noise_sample)[0], self._pair(batch, sample)[1]
+
+  @property
+  def drawn_anew(self) -> bool:
+    """Whether the noise of the data is another in every draw."""
+    return self.contract.dequantisation == 'uniform'
 
   def _pair(self, batch: int, sample: int) -> jax.Array:
     key = jax.random.fold_in(jax.random.key(self.seed), batch)
@@ -117,6 +122,9 @@ def evaluate(
       keys = evaluation.keys(index, sample)
       scores = score(evaluation.variables, batch, keys)
       sums.append(elbo.BoundSums(*(np.asarray(v, np.float64)[real] for v in scores)))
+      if others and not evaluation.drawn_anew:
+        others.append(others[0])
+        continue
       # The same noise as inside `bound_sums`.
       x = preprocessing.dequantise(keys[0], batch['x'], contract.dequantisation)
       x = np.asarray(x, np.float64)[real]
