@@ -17,15 +17,17 @@ SECONDS=0  # what is reported leaves the installation out
 
 outdir=$REPOSITORY/runs/quickstart
 evaluate_arguments=()
-read -r -a train_arguments <<<"${AFSLVM_OVERRIDES:-}"
+train_arguments=(--config.train.num_steps=1000)  # two thirds of the configs': within five minutes
 if [[ ${AFSLVM_SMOKE:-0} == 1 ]]; then
   outdir=$REPOSITORY/runs/smoke
   evaluate_arguments=(--num_sequences=32)
   train_arguments=(
     --config.train.num_steps=20 --config.train.log_every=10
-    --config.train.eval_every=20 --config.train.checkpoint_every=20 "${train_arguments[@]}"
+    --config.train.eval_every=20 --config.train.checkpoint_every=20
   )
 fi
+read -r -a overrides <<<"${AFSLVM_OVERRIDES:-}"
+train_arguments+=("${overrides[@]}")
 [[ -z ${1:-} ]] || outdir=$(mkdir -p "$1" && CDPATH= cd -- "$1" && pwd) || exit 2
 
 # Compiled programs are kept between runs where there is a home to keep them in.
