@@ -25,13 +25,19 @@ class FilterState(NamedTuple):
   inference: PyTree  # of the inference procedure
 
 
+class Encoded(NamedTuple):
+  """Observations as recurrences need them; [B, T, ...], or [B, ...] of one step."""
+
+  for_posterior: Array
+  for_transition: Array
+
+
 class Observed(NamedTuple):
   """Observations as steps need them; [B, T, ...], or [B, ...] of one step."""
 
   x: Array
   mask: Array
-  for_posterior: Array  # encoded
-  for_transition: Array  # encoded
+  encoded: Encoded
 
 
 class Draws(NamedTuple):
@@ -98,8 +104,8 @@ class LatentVariableModel(SequenceModel):
 
   def sequence_terms(self, x: Array, mask: Array) -> StepTerms:
     """Only the recurrences run in the scan."""
-    state, seen = self.initial_state(x.shape[0]), self.observe(x, mask)
-    inputs = seen, self._draws(mask.shape)
+    state = self.initial_state(x.shape[0])
+    inputs = self.observe(x, mask).encoded, self._draws(mask.shape)
     if self.is_initializing():
       # Variables can't be created inside a scan: one plain step creates them.
       first = self._filter(state, jax.tree.map(lambda value: value[:, 0], inputs))[1]
@@ -118,13 +124,13 @@ class LatentVariableModel(SequenceModel):
 
   def observe(self, x: Array, mask: Array) -> Observed:
     """See base class."""
-    return Observed(x, mask, self.inference.encode(x, mask), self.encode(x, mask))
+    return Observed(x, mask, Encoded(self.inference.encode(x, mask), self.encode(x, mask)))
 
   def advance(self, state: FilterState, observed_t: Observed) -> tuple[FilterState, StepTerms]:
     """See base class."""
     draws = self._draws((observed_t.x.shape[0], 1))
     draws_t = jax.tree.map(lambda value: value[:, 0], draws)
-    state, outputs = self._filter(state, (observed_t, draws_t))
+    state, outputs = self._filter(state, (observed_t.encoded, draws_t))
     seen, *outputs = jax.tree.map(lambda value: value[:, None], (observed_t, *outputs))
     terms = self._terms(seen.x, seen.mask, *outputs)
     return state, jax.tree.map(lambda term: term[:, 0], terms)
@@ -153,19 +159,19 @@ class LatentVariableModel(SequenceModel):
       prior_noise = jax.random.normal(self.make_rng('sample'), shape)
     return Draws(noise, prior_noise)
 
-  def _filter(self, state: FilterState, inputs: tuple[Observed, Draws]) -> tuple[FilterState, Any]:
+  def _filter(self, state: FilterState, inputs: tuple[Encoded, Draws]) -> tuple[FilterState, Any]:
     """One step of AF paper Eq. 29: prior, posterior, a draw, and on to the next state."""
-    seen, draws = inputs
+    encoded, draws = inputs
     prior = self.prior(state.latent)
     inferred, posterior = self.inference.posterior(
-      state.inference, seen.for_posterior, self.context(state.latent), prior
+      state.inference, encoded.for_posterior, self.context(state.latent), prior
     )
     z_t = posterior.sample(draws.noise)
     features = self.features(state.latent, z_t)
     predicted = None
     if draws.prior_noise is not None:
       predicted = self.features(state.latent, prior.sample(draws.prior_noise))
-    latent = self.transition(state.latent, z_t, seen.for_transition)
+    latent = self.transition(state.latent, z_t, encoded.for_transition)
     return FilterState(latent, inferred), (Latents(prior, posterior, z_t), features, predicted)
 
   def _terms(
@@ -198,5 +204,5 @@ class LatentVariableModel(SequenceModel):
       self.sow('diagnostics', 'prior_log_likelihood', self._log_likelihood(x, mask, predicted)[0])
 
 
-def _filter(model: LatentVariableModel, state: FilterState, inputs: tuple[Observed, Draws]):
+def _filter(model: LatentVariableModel, state: FilterState, inputs: tuple[Encoded, Draws]):
   return model._filter(state, inputs)
