@@ -95,8 +95,22 @@ def test_signals_are_passed_on(tmp_path, number):
     tmp_path / 'a.ready',
     lambda: when_there(tmp_path / 'b.ready', lambda: signal.raise_signal(number)),
   )
-  before = signal.getsignal(number)
-  assert run(tmp_path, *([task(WAIT, mark)] for mark in marks)) == 128 + number
+  before = signal.signal(number, signal.SIG_DFL)
+  try:
+    assert run(tmp_path, *([task(WAIT, mark)] for mark in marks)) == 128 + number
+    assert signal.getsignal(number) is signal.SIG_DFL
+  finally:
+    signal.signal(number, before)
   received = signal.SIGTERM if number == signal.SIGHUP else number
   assert [mark.read_text() for mark in marks] == [str(int(received))] * 2
-  assert signal.getsignal(number) is before
+
+
+def test_nohup_is_respected(tmp_path):
+  mark = tmp_path / 'a'
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    hangs_up = f'import os, signal; os.kill(os.getppid(), signal.SIGHUP)\n{TOUCH}'
+    assert run(tmp_path, [task(hangs_up, mark)]) == 0
+  finally:
+    signal.signal(signal.SIGHUP, before)
+  assert mark.exists()

@@ -103,7 +103,7 @@ class Schedule:
   def run(self) -> int:
     """Returns 0 when all is done, or the exit code."""
     self.logs.mkdir(parents=True, exist_ok=True)
-    handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
+    handlers = {number: signal.signal(number, self._receive) for number in _heeded()}
     waiting = [(chain, 0) for chain in reversed(self.chains)]
     try:
       while self._running or (waiting and not self._stopping):
@@ -205,6 +205,12 @@ class Schedule:
     for task in list(self._running.values()):
       if task.child.poll() is None:
         os.killpg(task.child.pid, number)
+
+
+def _heeded() -> list[signal.Signals]:
+  """`SIGNALS`, without a hang-up that this process is to ignore (nohup)."""
+  ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+  return [number for number in SIGNALS if not (ignored and number == signal.SIGHUP)]
 
 
 def keeping_compiled_programs(folder: pathlib.Path) -> dict[str, str]:
