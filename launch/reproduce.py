@@ -68,7 +68,6 @@ def _table() -> int:
     'dataset': args.dataset,
     'scale': args.scale,
     'overrides': plan.portable(overrides),
-    'command': _command(workdir),
   }
   saved.check(workdir, about)
   pairs = plan.in_order({*asked, *plan.found(workdir)})
@@ -82,7 +81,8 @@ def _table() -> int:
   done = {pair: folders.finished(run) for pair, run in runs.items()}
   for pair in (pair for pair, run in done.items() if run is None):
     log.warning('%s is not finished and not in the table', plan.folder_name(*pair))
-  table = saved.write(workdir, [run for run in done.values() if run is not None], about)
+  finished = [run for run in done.values() if run is not None]
+  table = saved.write(workdir, finished, about, _command(workdir))
   print(table)
   print(workdir / saved.MARKDOWN)
   return 0

@@ -41,7 +41,7 @@ ABOUT = {
   'dataset': 'moving_digits',
   'scale': 'small',
   'overrides': [],
-  'command': 'python launch/reproduce.py',
+  'commands': ['python launch/reproduce.py'],
 }
 
 

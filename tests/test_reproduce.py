@@ -134,8 +134,10 @@ def test_references_that_differ_give_other_data_away():
 
 def test_a_folder_keeps_its_subject(tmp_path):
   runs = [reproduced.finished('af1')]
-  saved.write(tmp_path, runs, reproduced.ABOUT)
-  saved.check(tmp_path, {**reproduced.ABOUT, 'command': 'another'})
+  for command in ('first', 'second', 'first'):
+    saved.write(tmp_path, runs, reproduced.ABOUT, command)
+  assert json.loads((tmp_path / saved.JSON).read_text())['commands'] == ['second', 'first']
+  saved.check(tmp_path, reproduced.ABOUT)
   with pytest.raises(ConfigError, match="scale='small', not 'paper'; use another --workdir"):
     saved.check(tmp_path, {**reproduced.ABOUT, 'scale': 'paper'})
   assert (tmp_path / saved.MARKDOWN).read_text().startswith('# Table 1')

@@ -29,21 +29,18 @@ class References(NamedTuple):
     Args:
       x: [B, T, *event], dequantised.
       mask: bool [B, T], False at padding, which isn't counted.
-      first: the first scored step.
+      first: the first scored step, at least 1.
     """
-    start = max(first, 1)
-    now, before, real = x[:, start:], x[:, start - 1 : -1], mask[:, start:]
-    # Nothing comes before step 0, so both models see it alike.
-    opening = _log_normal(x[:, first:start] - self.mean, self.variance, mask[:, first:start])
+    now, before, real = x[:, first:], x[:, first - 1 : -1], mask[:, first:]
     return {
-      STATIC: opening + _log_normal(now - self.mean, self.variance, real),
-      COPY_LAST: opening + _log_normal(now - before, self.change, real),
+      STATIC: _log_normal(now - self.mean, self.variance, real),
+      COPY_LAST: _log_normal(now - before, self.change, real),
     }
 
 
 def _log_normal(residual: np.ndarray, variance: np.ndarray, real: np.ndarray) -> np.ndarray:
   log_prob = -0.5 * (residual**2 / variance + np.log(2 * np.pi * variance))
-  per_step = log_prob.sum(axis=tuple(range(2, log_prob.ndim)), dtype=np.float64)
+  per_step = log_prob.reshape(*real.shape, -1).sum(axis=2, dtype=np.float64)
   return np.where(real, per_step, 0.0).sum(axis=1)
 
 
@@ -58,11 +55,10 @@ def fit(
   Args:
     batches: of the training split, as the pipeline gives them.
     dequantisation: one of `preprocessing.DEQUANTISATIONS`.
-    first: the first scored step.
+    first: the first scored step, at least 1.
     max_sequences: the first so many are used.
   """
-  start, left = max(first, 1), max_sequences
-  count, changed, total, squares, changes = 0, 0, 0.0, 0.0, 0.0
+  count, total, squares, changes, left = 0, 0.0, 0.0, 0.0, max_sequences
   for index, batch in enumerate(batches):
     if left <= 0:
       break
@@ -70,11 +66,11 @@ def fit(
     left -= len(batch['mask'])
     key = jax.random.fold_in(jax.random.key(FIT_SEED), index)
     x = np.asarray(preprocessing.dequantise(key, batch['x'], dequantisation), np.float64)
-    now = x[:, first:][batch['mask'][:, first:]]  # [steps, *event]
-    change = np.diff(x, axis=1)[:, start - 1 :][batch['mask'][:, start:]]
-    count, changed = count + len(now), changed + len(change)
+    real = batch['mask'][:, first:]
+    now, before = x[:, first:][real], x[:, first - 1 : -1][real]  # [steps, *event]
+    count += len(now)
     total = total + now.sum(axis=0)
     squares = squares + (now**2).sum(axis=0)
-    changes = changes + (change**2).sum(axis=0)
+    changes = changes + ((now - before) ** 2).sum(axis=0)
   mean = np.asarray(total / count)
-  return References(mean, np.asarray(squares / count) - mean**2, np.asarray(changes / changed))
+  return References(mean, np.asarray(squares / count) - mean**2, np.asarray(changes / count))

@@ -71,7 +71,8 @@ def page(table: Table) -> str:
       '',
       *_runs(table),
       '',
-      f'`{table["command"]}`, evaluated at commit {commits}.',
+      *(f'`{command}`  ' for command in table['commands']),
+      f'evaluated at commit {commits}.',
       '',
     ]
   )

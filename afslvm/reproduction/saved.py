@@ -30,13 +30,24 @@ def check(workdir: pathlib.Path, about: dict[str, Any]):
     )
 
 
-def write(workdir: pathlib.Path, runs: Sequence[FinishedRun], about: dict[str, Any]) -> str:
-  """Writes both files and returns the table as text.
+def _commands(workdir: pathlib.Path, last: str) -> list[str]:
+  """All that made the table: those that are written in it, and the last."""
+  try:
+    earlier = json.loads((workdir / JSON).read_text())['commands']
+  except (OSError, ValueError, KeyError, TypeError):
+    earlier = []
+  return [*(command for command in earlier if command != last), last]
+
+
+def write(
+  workdir: pathlib.Path, runs: Sequence[FinishedRun], about: dict[str, Any], command: str
+) -> str:
+  """Writes both files and returns the table as text; `command` is added to those that made it.
 
   Raises:
     ContractError: results that don't compare.
   """
-  values = table.build(runs, about)
+  values = table.build(runs, {**about, 'commands': _commands(workdir, command)})
   text = markdown.page(values)
   files.write_json(workdir / JSON, values)
   (workdir / MARKDOWN).write_text(text, encoding='utf-8')

@@ -49,8 +49,8 @@ def make_train_step(
     params = optax.apply_updates(state.params, updates)
     # The moments too: the square of a huge but finite gradient isn't finite.
     finite = _all_finite((metrics['loss'], grads, model_state, params, opt_state))
-    # Else XLA repeats the whole test inside the update of each parameter: compiling an SLVM takes
-    # 69 CPU-s instead of 11 (16x16, two cores), and the step is no faster.
+    # Else XLA repeats the whole test inside the update of each parameter: compiling an SLVM then
+    # takes several times as long, and the step is no faster.
     finite = jax.lax.optimization_barrier(finite)
     ema = state.ema
     if ema_decay:

@@ -88,17 +88,3 @@ def test_the_noise_of_the_protocol_is_in_the_fit(kind, factor):
   fitted = references.fit(known.batches_of(x, 100)('train'), kind, FIRST)
   np.testing.assert_allclose(fitted.variance.mean(), factor / 256**2, rtol=0.05)
   np.testing.assert_allclose(fitted.change.mean(), 2 * factor / 256**2, rtol=0.05)
-
-
-def test_the_first_step_has_nothing_before_it():
-  """Scoring all steps, the second model takes the first one's word for step 0."""
-  x = walk().astype(np.float64)
-  mask = np.ones(x.shape[:2], bool)
-  fitted = references.fit([{'x': x, 'mask': mask}], 'none', first=0)
-  np.testing.assert_allclose(fitted.mean, x.mean(axis=(0, 1)), rtol=1e-5)
-  np.testing.assert_allclose(fitted.change, (np.diff(x, axis=1) ** 2).mean(axis=(0, 1)), rtol=1e-5)
-  found = fitted.log_likelihoods(x, mask, first=0)
-  later = fitted.log_likelihoods(x, mask, first=1)
-  opening = stats.norm(fitted.mean, np.sqrt(fitted.variance)).logpdf(x[:, 0])
-  for name in (STATIC, COPY_LAST):
-    np.testing.assert_allclose(found[name] - later[name], opening.reshape(len(x), -1).sum(axis=1))
