@@ -50,6 +50,10 @@ DATASETS = {
   'kth': 'afslvm.data.kth:Kth',
   'bair': 'afslvm.data.bair:Bair',
   'video_folder': 'afslvm.data.video_folder:VideoFolder',
+  'piano_midi': 'afslvm.data.music:PianoMidi',
+  'muse_data': 'afslvm.data.music:MuseData',
+  'jsb': 'afslvm.data.music:Jsb',
+  'nottingham': 'afslvm.data.music:Nottingham',
 }
 
 

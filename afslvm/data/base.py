@@ -113,7 +113,8 @@ class SequenceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   Attributes of the class:
     OPTIONS: the keyword arguments of the data set.
-    data_space: '8bit' (uint8 levels) or 'continuous' (float32 values).
+    data_space: '8bit' (uint8 levels), 'binary' (uint8 0 or 1), 'continuous' (float32 values) or
+      'pcm16' (float32: 16-bit samples of sound, standardised; see `resolution`).
     embedded: whether the data can be made without any file from outside.
     source_hint: for data that needs files, what `source` should be.
     ragged: whether sequences have different lengths.
@@ -199,7 +200,16 @@ class SequenceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   @property
   def dtype(self) -> np.dtype:
     """Type of the stored values."""
-    return np.dtype(np.uint8 if self.data_space == '8bit' else np.float32)
+    return np.dtype(np.uint8 if self.data_space in ('8bit', 'binary') else np.float32)
+
+  @property
+  def resolution(self) -> float | None:
+    """Distance of neighbouring values of 'pcm16' data, known once they are prepared; else None."""
+    return None
+
+  def constants(self) -> dict[str, Any]:
+    """Numbers of the prepared data that later users need; the manifest keeps them."""
+    return {}
 
   def check_options(self):
     """Derives options from others; raises ConfigError where they contradict each other."""

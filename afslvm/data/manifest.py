@@ -50,6 +50,7 @@ def write(builder: SequenceBuilder):
     'source_digest': builder.source_digest(),
     'notes': builder.notes(),
     'splits': {split: summary(builder, builder.tallies[split]) for split in SPLITS},
+    **({'constants': constants} if (constants := builder.constants()) else {}),
     'files': files,
   }
   with open(os.path.join(folder, NAME), 'w') as file:
@@ -111,7 +112,8 @@ def check_files(folder: str, content: dict[str, Any], full: bool):
 
 def fingerprint(content: dict[str, Any]) -> str:
   """Returns 16 hexadecimal digits that identify the data, whatever file format holds them."""
-  identity = {key: content[key] for key in ('dataset', 'config', 'version', 'splits')}
+  keys = ('dataset', 'config', 'version', 'splits', 'constants')
+  identity = {key: content[key] for key in keys if key in content}
   return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 

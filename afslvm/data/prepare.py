@@ -26,15 +26,17 @@ class RecordSource:
   Attributes:
     dataset, split: names, for messages.
     num_frames: T, of ragged data the longest. lengths: T of every sequence [N]; None if all equal.
-    event_shape, dtype: of one observation. data_space: '8bit' or 'continuous'.
+    event_shape, dtype: of one observation. data_space: see `SequenceBuilder`.
+    constants: what the manifest keeps of `SequenceBuilder.constants`.
   """
 
-  def __init__(self, builder: SequenceBuilder, split: str, records, lengths=None):
+  def __init__(self, builder: SequenceBuilder, split: str, records, lengths=None, constants=None):
     self.dataset, self.split = builder.name, split
     self.lengths: np.ndarray | None = lengths
     self.num_frames = builder.num_frames if lengths is None else int(lengths.max())
     self.event_shape, self._extras = builder.event_shape, builder.EXTRAS
     self.dtype, self.data_space = builder.dtype, builder.data_space
+    self.constants: dict[str, Any] = constants or {}
     self._path, self._remedy = builder.data_dir, remedy(builder)
     self._records = records
 
@@ -195,7 +197,7 @@ def _open(builder: SequenceBuilder, split: str, content: dict[str, Any]) -> Reco
       records = builder.as_data_source(split)
     if lengths is not None and len(lengths) != len(records):
       raise ValueError(f'{len(records)} records, {len(lengths)} lengths')
-    return RecordSource(builder, split, records, lengths)
+    return RecordSource(builder, split, records, lengths, content.get('constants'))
   except Exception as error:
     raise _defect(builder, f"{builder.data_dir}: can't open {split} ({one_line(error)})") from error
 

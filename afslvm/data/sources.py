@@ -7,11 +7,12 @@ defect ends in a `DataError` that names the file and what was expected of it.
 import contextlib
 import gzip
 import hashlib
+import math
 import os
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -188,6 +189,32 @@ def _read_member(path: str, archive: zipfile.ZipFile, name: str, shape) -> np.nd
     return np.frombuffer(_read_exactly(file, int(np.prod(shape))), np.uint8).reshape(shape)
 
 
+def npz_arrays(path: str, wanted: Mapping[str, int], max_bytes: int) -> dict[str, np.ndarray]:
+  """Reads arrays of numbers out of an .npz, looking at headers before taking any memory.
+
+  Args:
+    path: of the archive.
+    wanted: {name: number of axes}; all must be there, and what else is there is not read.
+    max_bytes: the most that one array may have.
+
+  Raises:
+    DataError: no archive, a missing array, or one of another form.
+  """
+  found = {}
+  with _one_line(path, f'an .npz with {", ".join(wanted)}'), zipfile.ZipFile(path) as archive:
+    for name, axes in wanted.items():
+      if f'{name}.npy' not in archive.namelist():
+        raise DataError(f'{path}: has no array {name}; it needs {", ".join(wanted)}')
+      with archive.open(f'{name}.npy') as file:
+        shape, fortran, dtype = array_header(file)
+        size = math.prod(shape) * dtype.itemsize
+        if len(shape) != axes or dtype.kind not in 'biu' or size > max_bytes:
+          raise DataError(f'{path}: {name} is {dtype} {shape}, not integers with {axes} axes')
+        values = np.frombuffer(_read_exactly(file, size), dtype)
+        found[name] = values.reshape(shape, order='F' if fortran else 'C')
+  return found
+
+
 def array_header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
   """Reads the header of an .npy file: shape, whether the order is Fortran's, type."""
   version = np.lib.format.read_magic(file)
@@ -200,7 +227,7 @@ def array_header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
 def _read_exactly(file, size: int) -> bytes:
   content = file.read(size + 1)  # reading past the end makes zipfile check its CRC
   if len(content) != size:
-    raise ValueError(f'{size} bytes of pixels expected, {len(content)} found')
+    raise ValueError(f'{size} bytes of values expected, {len(content)} found')
   return content
 
 
