@@ -54,6 +54,9 @@ DATASETS = {
   'muse_data': 'afslvm.data.music:MuseData',
   'jsb': 'afslvm.data.music:Jsb',
   'nottingham': 'afslvm.data.music:Nottingham',
+  'timit': 'afslvm.data.speech:Timit',
+  'fsdd': 'afslvm.data.speech:Fsdd',
+  'audio_folder': 'afslvm.data.audio_folder:AudioFolder',
 }
 
 

@@ -25,9 +25,9 @@ class Song:
 class MusicBuilder(recorded.RecordedBuilder):
   """Base of the four sets: piano rolls, 0 or 1, ragged [T, 88]; column j is MIDI note 21 + j.
 
-  `source` is a file or a directory, as `music_files` describes: the 2012 pickle, the same as JSON, a
-  .mat, an .npz, or a folder of MIDI files with subfolders train, valid and test. The official splits
-  are kept, with all songs, however short, and with steps in which no note sounds.
+  `source` is a file or a directory, as `music_files` describes: the 2012 pickle, the same as JSON,
+  a .mat, an .npz, or a folder of MIDI files with subfolders train, valid and test. The official
+  splits are kept, with all songs, however short, and with steps in which no note sounds.
 
   Options: `steps_per_beat`, how finely MIDI files are cut into steps; the other formats have steps.
   The manifest's constant `note_range` is the lowest and the highest column in use in training.
@@ -90,7 +90,8 @@ class MusicBuilder(recorded.RecordedBuilder):
 
 
 class PianoMidi(MusicBuilder):
-  __doc__ = f'Piano-midi.de: classical piano pieces.\n\n{MusicBuilder.__doc__}'
+  """Piano-midi.de: classical piano pieces; see `MusicBuilder`."""
+
   OPTIONS = {'steps_per_beat': Integer(2, 'perbeat', low=1, high=96)}
   file_names = (
     *('Piano-midi.de.pickle', 'piano_midi.pickle', 'Piano_midi.mat'),
@@ -100,7 +101,8 @@ class PianoMidi(MusicBuilder):
 
 
 class MuseData(MusicBuilder):
-  __doc__ = f'MuseData: orchestral and piano music.\n\n{MusicBuilder.__doc__}'
+  """MuseData: orchestral and piano music; see `MusicBuilder`."""
+
   file_names = (
     *('MuseData.pickle', 'muse_data.pickle', 'MuseData.mat'),
     *('muse_data.json', 'muse_data.npz', 'music_muse_data.npz'),
@@ -109,7 +111,8 @@ class MuseData(MusicBuilder):
 
 
 class Jsb(MusicBuilder):
-  __doc__ = f'JSB: chorales of J. S. Bach in four voices.\n\n{MusicBuilder.__doc__}'
+  """JSB: chorales of J. S. Bach in four voices; see `MusicBuilder`."""
+
   file_names = (
     *('JSB Chorales.pickle', 'jsb.pickle', 'jsb-chorales-quarter.pkl', 'JSB_Chorales.mat'),
     *('jsb-chorales-quarter.json', 'jsb.json', 'jsb.npz', 'music_jsb.npz'),
@@ -118,7 +121,8 @@ class Jsb(MusicBuilder):
 
 
 class Nottingham(MusicBuilder):
-  __doc__ = f'Nottingham: folk tunes with chords.\n\n{MusicBuilder.__doc__}'
+  """Nottingham: folk tunes with chords; see `MusicBuilder`."""
+
   OPTIONS = {'steps_per_beat': Integer(2, 'perbeat', low=1, high=96)}
   file_names = (
     *('Nottingham.pickle', 'nottingham.pickle', 'Nottingham.mat'),
@@ -157,8 +161,8 @@ class Transposed:
   def augment(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Shifts all notes of x [T, 88] alike, by a shift that is uniform over those allowed.
 
-    Allowed are -semitones..semitones, as far as no note leaves the range that the notes of the whole
-    training split have.
+    Allowed are -semitones..semitones, as far as no note leaves the range that the notes of the
+    whole training split have.
     """
     used = np.flatnonzero(x.any(axis=0))
     low, high = (used[0], used[-1]) if len(used) else (self.highest, self.lowest)

@@ -2,15 +2,13 @@
 
 The pickle of 2012 is {'train', 'valid', 'test'} -> songs -> steps -> MIDI numbers, and JSON is the
 same; there a number below zero is padding, and one that no piano has is refused. A .mat has
-`traindata`, `validdata` and `testdata`, cells of [T, 88]; an .npz has `packed` uint8 [sum of T, 11],
-the 88 notes of each step as np.packbits makes them, `lengths` and `split` (0 train, 1 validation, 2
-test) of every song. A folder of MIDI files is read by `midi_files`.
+`traindata`, `validdata` and `testdata`, cells of [T, 88]; an .npz has `packed` uint8 [steps, 11],
+the 88 notes of each step of all songs as np.packbits makes them, and `lengths` and `split` (0
+train, 1 validation, 2 test) of every song. A folder of MIDI files is read by `midi_files`.
 """
 
-import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 

@@ -215,6 +215,23 @@ def npz_arrays(path: str, wanted: Mapping[str, int], max_bytes: int) -> dict[str
   return found
 
 
+def npz_words(path: str, name: str) -> list[str]:
+  """Reads a short array of words [N] out of an .npz.
+
+  Raises:
+    DataError: no archive, no such array, or one of another form.
+  """
+  with _one_line(path, f'an .npz with {name}'), zipfile.ZipFile(path) as archive:
+    if f'{name}.npy' not in archive.namelist():
+      raise DataError(f'{path}: has no array {name}')
+    with archive.open(f'{name}.npy') as file:
+      shape, _, dtype = array_header(file)
+      size = math.prod(shape) * dtype.itemsize
+      if len(shape) != 1 or dtype.kind != 'U' or size > 2**20:
+        raise DataError(f'{path}: {name} is {dtype} {shape}, not words')
+      return np.frombuffer(_read_exactly(file, size), dtype).tolist()
+
+
 def array_header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
   """Reads the header of an .npy file: shape, whether the order is Fortran's, type."""
   version = np.lib.format.read_magic(file)

@@ -1,33 +1,19 @@
 """Any folder of videos as a data set: cut into clips, resized, divided by file."""
 
-import dataclasses
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from afslvm.data import base, recorded, video
+from afslvm.data import base, folders, recorded, video
 from afslvm.data.options import Choice, Integer, Word
 from afslvm.errors import ConfigError, DataError
 
 SUFFIXES = ('.avi', '.gif', '.m4v', '.mkv', '.mov', '.mp4', '.npz', '.webm')
-HASHED_BYTES = 1 << 20
-FOLDERS = {
-  'train': ('train', 'training'),
-  'validation': ('validation', 'valid', 'val'),
-  'test': ('test', 'testing'),
-}
 
 
-@dataclasses.dataclass(frozen=True)
-class VideoFile:
-  """A file of the folder; `name` is relative to it, `ends` the hash of its first and last bytes."""
-
-  name: str
-  size: int
-  ends: str
-  path: str = dataclasses.field(repr=False)
+class VideoFile(folders.File):
+  """A file of the folder."""
 
 
 class VideoFolder(recorded.RecordedBuilder):
@@ -94,24 +80,8 @@ class VideoFolder(recorded.RecordedBuilder):
     """See base class."""
     if not os.path.isdir(source):
       raise DataError(f'{source}: give {self.source_hint}')
-    folders = {split: _first_folder(source, names) for split, names in FOLDERS.items()}
-    if not folders['train'] or not folders['test']:
-      return self._by_name(_videos_in(source, source), test=True)
-    found = {s: _videos_in(path, source) if path else [] for s, path in folders.items()}
-    if not folders['validation']:
-      found |= self._by_name(found['train'], test=False)
-    return found
-
-  def _by_name(self, files: list[VideoFile], test: bool) -> dict[str, list[VideoFile]]:
-    ordered = sorted(files, key=lambda file: hashlib.sha256(file.name.encode()).digest())
-    taken, parts = 0, {}
-    for split in ('test', 'validation') if test else ('validation',):
-      percent = getattr(self.options, f'percent_{split}')
-      number = max(1, round(len(files) * percent / 100))
-      parts[split] = ordered[taken : taken + number]
-      taken += number
-    parts['train'] = ordered[taken:]
-    return {split: sorted(part, key=lambda file: file.name) for split, part in parts.items()}
+    percent = {'test': self.options.percent_test, 'validation': self.options.percent_validation}
+    return folders.split(source, SUFFIXES, percent, VideoFile)
 
   def why_empty(self, split: str) -> str:
     """See base class."""
@@ -171,27 +141,13 @@ class VideoFolder(recorded.RecordedBuilder):
   # ---- what is wrong with them ------------------------------------------------------------------
 
   def _split_generators(self, dl_manager):
-    self._check_readable()
+    folders.check_all(self, self._check_readable, 'files', 'videos')
     return super()._split_generators(dl_manager)
 
-  def _check_readable(self):
-    """Decodes the first frame of every file, so that all bad ones are named, and at once."""
-    files = [file for split in base.SPLITS for file in self.recordings[split]]
-    progress = base.Progress(self.report, f'{self.name}: looking at the files')
-    errors = []
-    for index, file in enumerate(files):
-      progress(index, len(files), 'files')
-      try:
-        if not any(True for pictures in self._videos(file) for _ in _first(pictures)):
-          raise DataError(f"{file.path}: can't be read as a video (it has no frame)")
-      except DataError as error:
-        errors.append((file.path, error))
-    if len(errors) == 1:
-      raise errors[0][1]
-    if errors:
-      names = ', '.join(path for path, _ in errors[:5])
-      more = f' and {len(errors) - 5} more' if len(errors) > 5 else ''
-      raise DataError(f"{len(errors)} files can't be read as videos: {names}{more}")
+  def _check_readable(self, file: VideoFile):
+    """Decodes the first frame."""
+    if not any(True for pictures in self._videos(file) for _ in _first(pictures)):
+      raise DataError(f"{file.path}: can't be read as a video (it has no frame)")
 
   def notes(self) -> list[str]:
     """Says how many files each split has, and how many videos were too short."""
@@ -206,29 +162,3 @@ def _first(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
   for picture in pictures:
     yield picture
     return
-
-
-def _first_folder(source: str, names: Sequence[str]) -> str:
-  paths = (os.path.join(source, name) for name in names)
-  return next((path for path in paths if os.path.isdir(path)), '')
-
-
-def _videos_in(folder: str, source: str) -> list[VideoFile]:
-  found = []
-  for path, folders, names in os.walk(folder):
-    folders[:] = sorted(name for name in folders if not name.startswith('.'))
-    for name in sorted(names):
-      if name.lower().endswith(SUFFIXES) and not name.startswith('.'):
-        file = os.path.join(path, name)
-        relative = os.path.relpath(file, source).replace(os.sep, '/')
-        found.append(VideoFile(relative, os.path.getsize(file), _hash_of_ends(file), file))
-  return found
-
-
-def _hash_of_ends(path: str) -> str:
-  """Tells files of one name and size apart without reading all of a long video."""
-  with open(path, 'rb') as file:
-    digest = hashlib.sha256(file.read(HASHED_BYTES))
-    file.seek(max(os.path.getsize(path) - HASHED_BYTES, 0))
-    digest.update(file.read(HASHED_BYTES))
-  return digest.hexdigest()
