@@ -15,9 +15,9 @@ class AudioFolder(audio.AudioBuilder):
 
   Files are .wav (RIFF or SPHERE) and .flac, all of one sample rate. Channels are averaged, other
   depths rounded to 16 bits. `label` tells the data of one folder from those of another; of two
-  folders with the same label and options, the second replaces the first. Other options: `frame_size`
-  in samples, `percent_validation` and `percent_test` where the folder has no subfolders for splits
-  (`folders.split`).
+  folders with the same label and options, the second replaces the first. Other options:
+  `frame_size` in samples, `percent_validation` and `percent_test` where the folder has no
+  subfolders for splits (`folders.split`).
   """
 
   OPTIONS = {

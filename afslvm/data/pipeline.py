@@ -7,13 +7,19 @@ number of processes changes nothing about which sequences a step sees, in which 
 
 Of ragged data, sequences of fewer frames than a crop are left out, and how many is logged, unless
 `min_frames` says how short they may be: then they are padded with zeros at the end, mask False.
+`whole_sequences` leaves nothing out, and `stream_batches` pads nothing.
+
+A source with a method `augment(x, rng)` (such as `music.transposed` returns) has it applied to what
+training sees.
 """
 
+import functools
 import logging
 
 import grain
 import numpy as np
 
+from afslvm.data import buckets
 from afslvm.errors import ConfigError
 
 # One thread is fastest (measured), and a few batches ahead hide the reading.
@@ -50,13 +56,16 @@ def training_batches(
   Raises:
     ConfigError: a value out of range. Iterating raises DataError at a damaged record.
   """
-  _check(source, batch_size, length, 0, process_index, process_count)
+  _check_crops(source, length, 0, padded=min_frames is not None)
+  _check_shares(batch_size, process_index, process_count)
+  _check_seed(seed)
+  augment = getattr(source, 'augment', None)
   source = _long_enough(source, length if min_frames is None else min_frames)
-  if not 0 <= seed < 2**32:
-    raise ConfigError(f'seed={seed}: needs an integer in 0..{2**32 - 1}')
 
   def random_crop(x, rng):
-    return crop(x, rng.integers(max(len(x) - length, 0) + 1), length)
+    begin = rng.integers(max(len(x) - length, 0) + 1)
+    part = x[begin : begin + length]
+    return crop(augment(part, rng) if augment else part, 0, length)
 
   epochs = 2**48 // len(source)  # endless in practice; beyond 2**53 Grain's lengths overflow
   records = grain.MapDataset.source(source).seed(seed).shuffle().repeat(epochs)
@@ -94,7 +103,8 @@ def evaluation_batches(
   Raises:
     ConfigError: a value out of range. Iterating raises DataError at a damaged record.
   """
-  _check(source, batch_size, length, start, process_index, process_count)
+  _check_crops(source, length, start, padded=min_frames is not None)
+  _check_shares(batch_size, process_index, process_count)
   source = _long_enough(source, start + length if min_frames is None else min_frames)
   filler = {key: np.zeros_like(value) for key, value in crop(source[0], start, length).items()}
 
@@ -104,6 +114,126 @@ def evaluation_batches(
   padded = -(-len(source) // batch_size) * batch_size
   dataset = grain.MapDataset.range(padded).map(fixed_crop)
   return _share(dataset, batch_size, process_index, process_count)
+
+
+def whole_sequences(source, *, batch_size: int, max_steps: int = 2**14) -> grain.IterDataset:
+  """All sequences once and whole, those of similar length together.
+
+  Batches have few shapes, [b, T] of one of at most `buckets.MAX_BUCKETS` pairs, and at most a
+  quarter is added to the data's steps by padding, wherever so many buckets can do it. The short
+  sequences come first. b is at most `batch_size`, and less where b * T would exceed `max_steps`.
+
+  Args:
+    source: random access to sequences [T, *event], such as `prepare.open_split` returns.
+    batch_size: the most sequences in a batch.
+    max_steps: the most steps in a batch, all sequences together; one sequence may have more.
+
+  Returns:
+    An iterable, again and again, over {'x': [b, T, *event], 'mask': bool [b, T], 'index': int64
+    [b]}: the sequences' positions in the split, or -1 for a filler of zeros, mask False everywhere.
+
+  Raises:
+    ConfigError: a value below 1. Iterating raises DataError at a damaged record.
+  """
+  if batch_size < 1 or max_steps < 1:
+    raise ConfigError(f'batch_size={batch_size}, max_steps={max_steps}: both need 1 or more')
+
+  def padded(batch: buckets.Batch) -> dict[str, np.ndarray]:
+    rows = [crop(source[index], 0, batch.length) for index in batch.indices]
+    fillers = batch.rows - len(rows)
+    rows += [{key: np.zeros_like(value) for key, value in rows[0].items()}] * fillers
+    index = np.array([*batch.indices, *[-1] * fillers], np.int64)
+    return {**_stack(rows), 'index': index}
+
+  plan = buckets.batches(_lengths(source), batch_size, max_steps)
+  return grain.MapDataset.source(plan).map(padded).to_iter_dataset(_READ_AHEAD)
+
+
+def stream_batches(
+  source,
+  *,
+  batch_size: int,
+  length: int,
+  seed: int,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> grain.DatasetIterator:
+  """Endless batches whose rows go on where those of the batch before ended; nothing is padded.
+
+  Every row goes through all sequences, one following the other, in an order of its own that is new
+  in each of its epochs. All is a function of (seed, position). An augmentation is drawn for each
+  sequence of each row and epoch, the same for all parts of it.
+
+  Args:
+    source: random access to sequences [T, *event], such as `prepare.open_split` returns.
+    batch_size: rows, over all processes.
+    length: steps of every row per batch.
+    seed: of orders and augmentations, 0..2**32-1.
+    process_index: this process, 0..process_count-1.
+    process_count: number of processes that share each step.
+
+  Returns:
+    An iterator with `get_state()` and `set_state(state)` over {'x': [b, length, *event], 'mask':
+    bool [b, length], all True, 'reset': bool [b, length], True at the first step of a sequence}.
+
+  Raises:
+    ConfigError: a value out of range. Iterating raises DataError at a damaged record.
+  """
+  if length < 1:
+    raise ConfigError(f'data.length={length}: needs 1 step or more')
+  _check_shares(batch_size, process_index, process_count)
+  _check_seed(seed)
+  share = batch_size // process_count
+  rows = range(process_index * share, (process_index + 1) * share)
+  streams = _Streams(source, seed, cached=2 * share)
+
+  def chunks(index):
+    return _stack([streams.cut(row, index * length, length) for row in rows])
+
+  return iter(grain.MapDataset.range(2**40).map(chunks).to_iter_dataset(_READ_AHEAD))
+
+
+class _Streams:
+  """Endless rows of sequences, readable anywhere."""
+
+  def __init__(self, source, seed: int, cached: int):
+    self._source, self._seed, self._lengths = source, seed, _lengths(source)
+    self._total = int(self._lengths.sum())
+    self._augment = getattr(source, 'augment', None)
+    self._order = functools.lru_cache(cached)(self._order)
+    self._sequence = functools.lru_cache(cached)(self._sequence)
+
+  def cut(self, row: int, begin: int, length: int) -> dict[str, np.ndarray]:
+    """Steps begin..begin+length-1 of a row."""
+    parts, reset, found = [], np.zeros(length, bool), 0
+    while found < length:
+      epoch, offset = divmod(begin + found, self._total)
+      order, ends = self._order(row, epoch)
+      position = int(np.searchsorted(ends, offset, side='right'))
+      index = int(order[position])
+      first = offset - int(ends[position] - self._lengths[index])
+      part = self._sequence(row, epoch, index)[first : first + length - found]
+      reset[found] = first == 0
+      parts.append(part)
+      found += len(part)
+    return {'x': np.concatenate(parts), 'mask': np.ones(length, bool), 'reset': reset}
+
+  def _order(self, row: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """The sequences of an epoch [N], and where each of them ends."""
+    order = np.random.default_rng([self._seed, row, epoch]).permutation(len(self._lengths))
+    return order, np.cumsum(self._lengths[order])
+
+  def _sequence(self, row: int, epoch: int, index: int) -> np.ndarray:
+    x = self._source[index]
+    if self._augment is None:
+      return x
+    return self._augment(x, np.random.default_rng([self._seed, row, epoch, index + 1]))
+
+
+def _lengths(source) -> np.ndarray:
+  """Steps of every sequence [N], of ragged data or not."""
+  lengths = getattr(source, 'lengths', None)
+  return np.full(len(source), source.num_frames) if lengths is None else lengths
 
 
 def crop(x: np.ndarray, start: int, length: int) -> dict[str, np.ndarray]:
@@ -164,19 +294,28 @@ def _stack(rows) -> dict[str, np.ndarray]:
   return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
 
-def _check(source, batch_size, length, start, process_index, process_count):
-  """Raises ConfigError where a batch can't be made."""
-  if length < 1 or start < 0 or start + length > source.num_frames:
+def _check_crops(source, length: int, start: int, padded: bool):
+  """Raises ConfigError where crops don't fit into the sequences, and aren't padded instead."""
+  ragged = getattr(source, 'lengths', None) is not None
+  if length < 1 or start < 0 or (start + length > source.num_frames and not (padded and ragged)):
     begin = f' from frame {start}' if start else ''
-    ragged = getattr(source, 'lengths', None) is not None
     which = f' that the longest sequence of split {source.split} has' if ragged else ''
     raise ConfigError(
       f'data.length={length}: crops{begin} must have 1 frame or more and end within the '
       f'{source.num_frames} frames of {source.dataset}{which}'
     )
+
+
+def _check_shares(batch_size: int, process_index: int, process_count: int):
+  """Raises ConfigError where a batch can't be divided among the processes."""
   if not 0 <= process_index < process_count:
     raise ConfigError(f'process_index={process_index}: needs 0..{process_count - 1}')
   if batch_size < 1 or batch_size % process_count:
     raise ConfigError(
       f'batch_size={batch_size}: needs a positive multiple of {process_count} processes'
     )
+
+
+def _check_seed(seed: int):
+  if not 0 <= seed < 2**32:
+    raise ConfigError(f'seed={seed}: needs an integer in 0..{2**32 - 1}')
