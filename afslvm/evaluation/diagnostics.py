@@ -28,6 +28,8 @@ MEANING = {
   'predictive_gap': 'log-likelihood given posterior draws less that given prior draws, nats/step',
   'residual_correlation': 'temporal correlation of what the last flow passes on',
 }
+# Lists of numbers: of steps, and of inference iterations.
+LISTS = ('kl_per_step', 'free_energy_per_iteration')
 
 
 def diagnose(
@@ -43,8 +45,10 @@ def diagnose(
     key: of the model's draws.
 
   Returns:
-    The entries of `MEANING` that the model has, `kl_per_step` (a list over scored steps), and
-    `saturation/flow 1`, ... and `saturation/likelihood`: shares of log-scales at a bound.
+    The entries of `MEANING` that the model has; `kl_per_step`, a list over scored steps;
+    `free_energy_per_iteration` of an iterative inference, the mean over scored steps of F_t before
+    the first iteration and after each, nats; `saturation/flow 1`, ... and `saturation/likelihood`:
+    shares of log-scales at a bound.
   """
   terms, shown, diagnostics = jax.device_get(_apply(model, variables, x, mask, key))
   scored = np.asarray(terms.scored)
@@ -60,6 +64,9 @@ def diagnose(
       values['predictive_gap'] = float((known - predicted)[own].mean())
   if terms.latents is not None:
     values.update(_latent_values(terms, scored))
+  if (energies := _found(diagnostics, 'free_energy')) is not None:
+    own = energies[scored[:, -energies.shape[1] :]]  # [N, iterations + 1]
+    values['free_energy_per_iteration'] = [float(v) for v in own.mean(axis=0, dtype=np.float64)]
   residual = [level['y'][-1] for level in _levels(shown) if 'y' in level]
   steps = int(scored.all(axis=0).sum())
   if residual and steps > 1:
@@ -81,6 +88,14 @@ def _levels(tree: dict[str, Any]) -> list[dict[str, Any]]:
     levels.append({name: value for name, value in tree.items() if not isinstance(value, dict)})
     tree = tree.get('base', {})
   return levels
+
+
+def _found(tree: dict[str, Any], name: str) -> np.ndarray | None:
+  """What was sown under a name, wherever in the model."""
+  if name in tree:
+    return np.asarray(tree[name][-1])
+  inner = (_found(value, name) for value in tree.values() if isinstance(value, dict))
+  return next((value for value in inner if value is not None), None)
 
 
 def _latent_values(terms: Any, scored: np.ndarray) -> dict[str, Any]:
@@ -106,9 +121,10 @@ def recorded(record: dict[str, Any]) -> dict[str, Any]:
     for key, value in record.items()
     if (key in MEANING or key.startswith('saturation/')) and is_number(value)
   }
-  per_step = record.get('kl_per_step')
-  if isinstance(per_step, list) and per_step and all(map(is_number, per_step)):
-    values['kl_per_step'] = per_step
+  for name in LISTS:
+    found = record.get(name)
+    if isinstance(found, list) and found and all(map(is_number, found)):
+      values[name] = found
   return values
 
 
@@ -129,6 +145,13 @@ def sentences(history: Sequence[dict[str, Any]]) -> list[str]:
     )
   elif last.get('active_units') == 0:
     found.append(f'no latent unit is active: each has a KL below {ACTIVE_NATS} nats/step')
+  energies = last.get('free_energy_per_iteration', [])
+  if len(energies) > 1 and energies[-1] >= energies[0]:
+    found.append(
+      f'inference iterations do not lower the free energy: {energies[0]:.2f} nats/step before, '
+      f'{energies[-1]:.2f} after {len(energies) - 1}; try a lower inference learning '
+      'rate, or the observation among the inputs of the inference'
+    )
   for name, share in last.items():
     if name.startswith('saturation/') and share > SATURATED_SHARE:
       found.append(

@@ -1,6 +1,5 @@
 """Evaluations on disk: WORKDIR/evaluation/PROTOCOL.json, reused while it is still true."""
 
-import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -13,11 +12,25 @@ from afslvm.evaluation.contract import LikelihoodContract, LikelihoodResult
 SCORING = 1
 
 
-def path_of(workdir: pathlib.Path, contract: LikelihoodContract, num_context: int) -> pathlib.Path:
-  """Where an evaluation lies; the name says what differs from the protocol's own choice."""
+def path_of(
+  workdir: pathlib.Path,
+  contract: LikelihoodContract,
+  num_context: int,
+  inference_iterations: int | None = None,
+) -> pathlib.Path:
+  """Where an evaluation lies; the name says what differs from the protocol's own choice.
+
+  Args:
+    workdir: of the run.
+    contract: what is asked.
+    num_context: as asked for; 0 is what protocol and model need.
+    inference_iterations: None for as many as the model was trained with.
+  """
   name = contract.protocol
   if num_context:
     name += f'_context{num_context}'
+  if inference_iterations is not None:
+    name += f'_iterations{inference_iterations}'
   if contract.split != 'test':
     name += f'_{contract.split}'
   return workdir / 'evaluation' / f'{name}.json'
@@ -28,7 +41,7 @@ def identity(
 ) -> dict[str, Any]:
   """All that decides the numbers of an evaluation, as JSON would give it back."""
   values = {
-    'contract': dataclasses.asdict(contract),
+    'contract': contract.to_dict(),
     'checkpoint': checkpoint,
     'data_fingerprint': fingerprint,
     'settings': settings,

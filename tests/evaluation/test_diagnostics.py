@@ -7,8 +7,10 @@ import pytest
 
 from afslvm.evaluation import diagnostics
 from afslvm.evaluation.correlation import temporal_correlation
+from afslvm.models.base import StepTerms
 from tests import constructors
 from tests import linear_gaussian as lg
+from tests.evaluation import known_models as known
 
 
 def diagnose(model, variables, x, mask=None):
@@ -107,6 +109,38 @@ def test_what_the_flows_leave():
   assert values['residual_correlation'] == pytest.approx(expected, rel=1e-5)
   assert {'kl', 'predictive_gap', 'active_units'}.isdisjoint(values)
   assert f'temporal correlation of {expected:.2f}' in said(values)
+
+
+class WithEnergies(known.Known):
+  """Sows energies like an iterative inference, within a flow or without."""
+
+  def sequence_terms(self, x, mask):
+    self.sow('diagnostics', 'free_energy', jnp.stack([x[..., 0], x[..., 0] - 2.0], axis=-1))
+    zeros = jnp.zeros(mask.shape)
+    self.sow('diagnostics', 'saturation', zeros)
+    return StepTerms(zeros, zeros, zeros, mask)
+
+
+@pytest.mark.parametrize('num_flows', [0, 1])
+def test_free_energy_of_iterations(num_flows):
+  """The mean over scored steps, before and after."""
+  base = WithEnergies((3,))
+  model = constructors.flows(num_flows, constructors.dense(), base=base) if num_flows else base
+  x = jax.random.normal(jax.random.key(0), (4, 7, 3))
+  mask = jnp.ones((4, 7), bool).at[1, 5:].set(False).at[2].set(False)
+  variables = model.init({'params': jax.random.key(0)}, x, method='initialize')
+  found = diagnose(model, variables, x, mask)['free_energy_per_iteration']
+  counted = mask.at[:, : model.min_context].set(False)
+  expected = float(x[..., 0][counted].mean())  # the flow is the identity
+  np.testing.assert_allclose(found, [expected, expected - 2], rtol=1e-5, atol=1e-6)
+  record = {'free_energy_per_iteration': found}
+  assert diagnostics.recorded(record) == record
+
+
+@pytest.mark.parametrize(('energies', 'wrong'), [([9.0, 8.0], False), ([9.0, 8.0, 9.5], True)])
+def test_iterations_should_lower_the_free_energy(energies, wrong):
+  sentence = said({'free_energy_per_iteration': energies})
+  assert ('inference iterations do not lower the free energy: 9.00' in sentence) == wrong
 
 
 def test_padding_is_left_out():
