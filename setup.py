@@ -63,9 +63,19 @@ setuptools.setup(
       'av>=14',  # decodes videos with FFmpeg's libraries, which its wheels contain
       'google-crc32c>=1.6',  # checksums of TFRecords; in Python those of bair would take days
     ],
+    # Data sets made from sound: timit, fsdd (from wav files) and audio_folder.
+    'audio': [
+      'soundfile>=0.13',  # RIFF, SPHERE and FLAC with libsndfile, which its wheels contain
+    ],
+    # Music: folders of MIDI files as data, samples as MIDI files.
+    'music': [
+      'pretty-midi>=0.2.11',  # notes in beats, and writing them; earlier ones need pkg_resources
+    ],
     'test': [
       'av>=14',  # as in `video`, whose data sets are tested
       'google-crc32c>=1.6',  # likewise
+      'pretty-midi>=0.2.11',  # as in `music`
+      'soundfile>=0.13',  # as in `audio`
       'ipykernel>=6.29',  # the kernel that nbclient starts
       'mypy>=1.15',  # types of the pure parts
       'nbclient>=0.10',  # runs the colabs in smoke mode

@@ -40,7 +40,7 @@ def split(source: str, suffixes: Sequence[str], percent: dict[str, int], cls: ty
     percent: of the files that become 'test' and 'validation', at least one file each.
     cls: of the files, a subclass of `File`.
   """
-  found = {split: _first_folder(source, names) for split, names in FOLDERS.items()}
+  found = {split: first_folder(source, names) for split, names in FOLDERS.items()}
   if not found['train'] or not found['test']:
     return held_out(files(source, source, suffixes, cls), percent)
   parts = {s: files(path, source, suffixes, cls) if path else [] for s, path in found.items()}
@@ -93,6 +93,15 @@ def check_all(builder: base.SequenceBuilder, check: Callable, unit: str, kind: s
       check(file)
     except DataError as error:
       errors.append((file.path, error))
+  raise_all(errors, kind)
+
+
+def raise_all(errors: Sequence[tuple[str, DataError]], kind: str):
+  """Raises what was found wrong with files, given with their paths; nothing where there is none.
+
+  Raises:
+    DataError: the only error, or where there are more, the names of the files.
+  """
   if len(errors) == 1:
     raise errors[0][1]
   if errors:
@@ -101,7 +110,8 @@ def check_all(builder: base.SequenceBuilder, check: Callable, unit: str, kind: s
     raise DataError(f"{len(errors)} files can't be read as {kind}: {names}{more}")
 
 
-def _first_folder(source: str, names: Sequence[str]) -> str:
+def first_folder(source: str, names: Sequence[str]) -> str:
+  """The first of the folders that is there, or ''."""
   paths = (os.path.join(source, name) for name in names)
   return next((path for path in paths if os.path.isdir(path)), '')
 
