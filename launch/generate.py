@@ -2,7 +2,8 @@
 
 Writes the values (npz), a strip (PNG) and an animation (GIF) of each sequence with the truth beside
 them, and metrics.json: PSNR and SSIM of the samples' mean, of the best of them, of the mean path,
-and of the last given frame, repeated. Data that are no frames have values and squared errors only.
+and of the last given frame, repeated. Music becomes piano rolls (PNG), MIDI and wav files, speech
+waveforms (PNG) and wav files; these, and data of any other kind, are scored by squared errors.
 """
 
 import dataclasses
@@ -17,14 +18,24 @@ from afslvm import cli
 log = logging.getLogger('afslvm.generate')
 
 flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True)
-flags.DEFINE_integer('num_context', 5, 'Frames that are given.', lower_bound=0)
-flags.DEFINE_integer('num_frames', 20, 'Frames to predict after them.', lower_bound=1)
+flags.DEFINE_integer(
+  'num_context', None, 'Steps that are given; default 5, of music 16.', lower_bound=0
+)
+flags.DEFINE_integer(
+  'num_frames',
+  None,
+  'Steps to predict after them; default 20, of music 48, of speech 40.',
+  lower_bound=1,
+)
 flags.DEFINE_integer('num_samples', 8, 'Continuations of each sequence.', lower_bound=1)
 flags.DEFINE_float(
   'temperature', 1.0, 'Scales all standard deviations of the samples.', lower_bound=0.0
 )
 flags.DEFINE_integer('num_sequences', 32, 'Sequences to continue and score.', lower_bound=1)
-flags.DEFINE_integer('num_pictures', 8, 'So many of them are drawn.', lower_bound=0)
+flags.DEFINE_integer('num_pictures', 8, 'So many of them are drawn, and sound.', lower_bound=0)
+flags.DEFINE_float(
+  'step_seconds', 0.25, 'How long a step of music is played.', lower_bound=0.01, upper_bound=10.0
+)
 flags.DEFINE_integer(
   'seed', 0, 'Of sequences, noise and samples.', lower_bound=0, upper_bound=2**31 - 1
 )
@@ -45,6 +56,7 @@ def main(argv: list[str]):
 
   run = runs.open_run(cli.FLAGS.workdir, cli.FLAGS.checkpoint, cli.FLAGS.data_dir)
   builder = run.parts.dataset
+  set_defaults(builder)
   source = prepare.open_split(builder, cli.FLAGS.split)
   scored, indices = choose(run.parts.model.min_context, source)
   metrics = prediction.metrics_of(builder.event_shape, builder.data_space)
@@ -73,6 +85,21 @@ def main(argv: list[str]):
 
 
 # ---- what is asked -------------------------------------------------------------------------------
+
+
+def set_defaults(builder):
+  """Gives flags without a value that of the kind of data."""
+  event, args = _event(builder), cli.FLAGS
+  if args.num_context is None:
+    args.num_context = event.context_steps
+  if args.num_frames is None:
+    args.num_frames = event.predicted_steps
+
+
+def _event(builder):
+  from afslvm.visualization import events
+
+  return events.event_of(builder, cli.FLAGS.step_seconds)
 
 
 def choose(min_context: int, source) -> tuple[int, list[int]]:
@@ -129,7 +156,7 @@ def _protocol(dataset: str, builder, scored: int, num_sequences: int):
 
 
 def _are_frames(builder) -> bool:
-  return len(builder.event_shape) == 3 and builder.data_space == '8bit'
+  return _event(builder).kind == 'frames' and builder.data_space == '8bit'
 
 
 def open_folder(workdir: pathlib.Path, step: int, about: dict) -> pathlib.Path:
@@ -174,10 +201,12 @@ def generate(run, variables, source, about: dict, folder: pathlib.Path) -> list[
   from afslvm.evaluation import prediction
   from afslvm.training.progress import Progress
   from afslvm.transforms import preprocessing
+  from afslvm.visualization import listening
 
   args, builder = cli.FLAGS, run.parts.dataset
   indices, scored = about['sequences'], about['protocol']['scored_frames']
   metrics = prediction.metrics_of(builder.event_shape, builder.data_space)
+  event = _event(builder)
   sample = prediction.make_sampler(
     run.parts.model, args.num_frames, args.num_samples, args.temperature
   )
@@ -206,6 +235,8 @@ def generate(run, variables, source, about: dict, folder: pathlib.Path) -> list[
     write_values(path, stored, np.asarray(context), samples, mean_path)
     if _are_frames(builder) and place < args.num_pictures:
       write_pictures(path, truth, samples, mean_path, found)
+    if event.is_heard and place < args.num_pictures:
+      listening.write(path, event, truth, mean_path, samples, args.num_context)
     progress.advance(place + 1, 'sequences')
   return scores
 

@@ -1,7 +1,8 @@
 """Makes a page about trained runs: python launch/report.py WORKDIR... [--output=FILE].
 
 The page is one HTML file without any connection to the outside: results, training curves, what each
-model shows of held-out sequences, continuations, correlations, configs and receipts.
+model shows of held-out sequences, continuations, correlations, configs and receipts. Music and
+speech are drawn, and players on the page sound them.
 """
 
 import logging
@@ -22,6 +23,9 @@ flags.DEFINE_integer(
   'Chooses the sequences, their noise and the samples.',
   lower_bound=0,
   upper_bound=2**31 - 1,
+)
+flags.DEFINE_float(
+  'step_seconds', 0.25, 'How long a step of music is played.', lower_bound=0.01, upper_bound=10.0
 )
 flags.DEFINE_string('data_dir', '', 'Where the data lie, if they have moved since training.')
 
@@ -77,10 +81,11 @@ def open_runs(workdirs: list[str]) -> list:
 def _plain(run, title: str, workdir: str):
   from afslvm import build
   from afslvm.errors import DataError
-  from afslvm.visualization import records
+  from afslvm.visualization import events, records
 
+  event = events.event_of(run.parts.dataset, cli.FLAGS.step_seconds)
   try:
-    sequences, why = _held_out(run), ''
+    sequences, why = _held_out(run, event), ''
   except DataError as error:
     sequences, why = None, str(error)
     log.warning('%s: no pictures, %s', title, error)
@@ -96,14 +101,18 @@ def _plain(run, title: str, workdir: str):
     dataset=build.dataset_label(parts.dataset),
     data_config=f'{parts.dataset.name}/{parts.dataset.config_name()}',
     num_frames=parts.dataset.num_frames,
+    event=event,
     records=records.read(run.path),
     sequences=sequences,
     no_sequences=why,
   )
 
 
-def _held_out(run):
-  """Random sequences of the test split, the same for all runs on the same data."""
+def _held_out(run, event):
+  """Random sequences of the test split, the same for all runs on the same data.
+
+  Of music and speech their beginnings, as long as half of the sequences are or a page shows.
+  """
   import jax
   import numpy as np
 
@@ -114,15 +123,20 @@ def _held_out(run):
   source, seed = prepare.open_split(run.parts.dataset, SPLIT), cli.FLAGS.seed
   rng = np.random.default_rng(seed)
   candidates = np.arange(len(source))
-  if source.lengths is not None:  # ragged: those as long as in training
-    candidates = np.flatnonzero(source.lengths >= run.parts.data['length'])
+  shown = run.parts.data['length']
+  if event.shown_steps is not None:
+    shown = source.num_frames if source.lengths is None else int(np.median(source.lengths))
+    shown = min(shown, event.shown_steps)
+  if source.lengths is not None:  # ragged: those that are long enough
+    candidates = np.flatnonzero(source.lengths >= shown)
   size = min(cli.FLAGS.num_sequences, len(candidates))
   indices = [int(index) for index in rng.choice(candidates, size=size, replace=False)]
   sequences = [source[index] for index in indices]
-  shortest = min(map(len, sequences), default=0)
+  lengths = [len(x) for x in sequences]
+  shortest = min(lengths, default=0) if event.shown_steps is None else shown
   stored = np.stack([x[:shortest] for x in sequences])
   x = preprocessing.dequantise(jax.random.key(seed), stored, run.parts.data['dequantisation'])
-  return Sequences(indices, np.asarray(x), SPLIT, seed)
+  return Sequences(indices, np.asarray(x), SPLIT, seed, lengths if event.is_heard else [])
 
 
 if __name__ == '__main__':

@@ -1,11 +1,13 @@
 """Charts as SVG, each in light and in dark ink on nothing; matplotlib without any display."""
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from afslvm.visualization import frames, signals
+from afslvm.visualization.events import FRAMES, VECTORS, Event
 from afslvm.visualization.records import Run
 
 INKS = ('#24292f', '#d0d7de')  # on light, on dark
@@ -18,12 +20,22 @@ def both_inks(draw: Callable[[Any], None], width: float, height: float) -> tuple
   return _svg(draw, width, height, INKS[0]), _svg(draw, width, height, INKS[1])
 
 
-def _svg(draw: Callable[[Any], None], width: float, height: float, ink: str) -> bytes:
+def png(draw: Callable[[Any], None], width: float, height: float, dpi: int = 120) -> bytes:
+  """`draw(figure)` as a PNG file on white; sizes in inches."""
   import matplotlib
   from matplotlib.figure import Figure
 
+  with matplotlib.rc_context(_style(INKS[0])):
+    figure = Figure(figsize=(width, height), layout='constrained')
+    draw(figure)
+    file = io.BytesIO()
+    figure.savefig(file, format='png', dpi=dpi, metadata={'Software': None})
+  return file.getvalue()
+
+
+def _style(ink: str) -> dict[str, Any]:
   keys = ('text.color', 'axes.labelcolor', 'axes.edgecolor', 'xtick.color', 'ytick.color')
-  style = dict.fromkeys(keys, ink) | {
+  return dict.fromkeys(keys, ink) | {
     'svg.hashsalt': 'afslvm',  # the same picture is the same bytes
     'axes.spines.top': False,
     'axes.spines.right': False,
@@ -32,7 +44,13 @@ def _svg(draw: Callable[[Any], None], width: float, height: float, ink: str) -> 
     'font.size': 9,
     'legend.frameon': False,
   }
-  with matplotlib.rc_context(style):
+
+
+def _svg(draw: Callable[[Any], None], width: float, height: float, ink: str) -> bytes:
+  import matplotlib
+  from matplotlib.figure import Figure
+
+  with matplotlib.rc_context(_style(ink)):
     figure = Figure(figsize=(width, height), layout='constrained')
     draw(figure)
     file = io.BytesIO()
@@ -42,18 +60,19 @@ def _svg(draw: Callable[[Any], None], width: float, height: float, ink: str) -> 
 
 
 def training_curves(runs: list[Run]) -> tuple[bytes, bytes]:
-  """Training (thin) and validation (thick) nats/dim of several runs against steps."""
+  """Training (thin) and validation (thick) of several runs on like data, against steps."""
+  unit = runs[0].event.unit
 
   def draw(figure):
     axis = figure.subplots()
     for run, colour in zip(runs, _cycle(len(runs)), strict=True):
-      train, validation = run.records.train, run.records.validation
+      train, validation = _in_unit(run, run.records.train), _in_unit(run, run.records.validation)
       axis.plot(*_xy(train), color=colour, lw=0.9, alpha=0.55, label=f'{run.title}, training')
       axis.plot(
         *_xy(validation), color=colour, lw=2, marker='o', ms=4, label=f'{run.title}, validation'
       )
-    axis.set(xlabel='optimiser step', ylabel='nats/dim')
-    axis.set_ylim(*_limits([r.records.train + r.records.validation for r in runs]))
+    axis.set(xlabel='optimiser step', ylabel=unit)
+    axis.set_ylim(*_limits([_in_unit(r, r.records.train + r.records.validation) for r in runs]))
     axis.legend(loc='upper right')
 
   return both_inks(draw, 8.4, 3.4)
@@ -85,6 +104,11 @@ def health(runs: list[Run]) -> tuple[bytes, bytes]:
   return both_inks(draw, 8.4, 2.7)
 
 
+def _in_unit(run: Run, curve: list[tuple[int, float]]) -> list[tuple[int, float]]:
+  """Recorded nats/dim in the unit of the run's data."""
+  return [(step, run.unit_dims * value) for step, value in curve]
+
+
 def _cycle(count: int) -> list[str]:
   return [COLOURS[index % len(COLOURS)] for index in range(count)]
 
@@ -106,7 +130,7 @@ def vector_rows(
   rows: Mapping[str, np.ndarray], index: int, captions: Mapping[str, str]
 ) -> tuple[bytes, bytes]:
   """Rows [B, T, D] of one sequence as lines against the step, one panel per row."""
-  steps = rows['x'].shape[1]
+  steps = max(row.shape[1] for row in rows.values())
 
   def draw(figure):
     panels = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
@@ -118,3 +142,84 @@ def vector_rows(
     panels[-1].set_xlabel('step')
 
   return both_inks(draw, 8.4, 0.4 + 0.95 * len(rows))
+
+
+# ---- variational filtering -----------------------------------------------------------------------
+
+
+def free_energy_per_iteration(runs: list[Run]) -> tuple[bytes, bytes]:
+  """Free energy of a step before the first inference iteration and after each, of several runs."""
+
+  def draw(figure):
+    axis = figure.subplots()
+    for run, colour in zip(runs, _cycle(len(runs)), strict=True):
+      values = run.records.health[-1]['free_energy_per_iteration']
+      axis.plot(range(len(values)), values, color=colour, lw=1.6, marker='o', ms=4, label=run.title)
+    axis.set(xlabel='inference iteration (0: the prior)', ylabel='free energy, nats/step')
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.legend(loc='upper right')
+
+  return both_inks(draw, 8.4, 2.5)
+
+
+def free_energy_against_iterations(
+  curves: Mapping[str, Sequence[tuple[int, float, float]]],
+) -> tuple[bytes, bytes]:
+  """Free energy against the number of inference iterations, as in AVF paper Figure 3.
+
+  Args:
+    curves: by label, such as 'trained with so many' or 'evaluated with so many': (iterations, mean
+      nats/step, its standard error, which may be NaN) of every point.
+  """
+
+  def draw(figure):
+    axis = figure.subplots()
+    for (label, points), colour in zip(curves.items(), _cycle(len(curves)), strict=True):
+      count, mean, error = np.array(sorted(points), float).T
+      style = {'color': colour, 'lw': 1.6, 'marker': 'o', 'ms': 4, 'capsize': 3}
+      axis.errorbar(count, mean, np.nan_to_num(error), label=label, **style)
+    axis.set(xlabel='inference iterations', ylabel='free energy, nats/step')
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.legend(loc='upper right')
+
+  return both_inks(draw, 5.6, 3.2)
+
+
+def prediction_and_reconstruction(
+  rows: Mapping[str, np.ndarray], event: Event
+) -> tuple[bytes, bytes]:
+  """Rows of one sequence above one another, as in AVF paper Figure 4.
+
+  Args:
+    rows: [T, *event] by name, from top to bottom: 'data', 'prediction' (decoded from the prior),
+      'reconstruction' (from the posterior). Shorter ones end with the longest.
+    event: what one step is.
+  """
+  if event.kind == VECTORS:
+    batch = {name: row[None] for name, row in rows.items()}
+    return vector_rows(batch, 0, {name: name for name in rows})
+  if event.kind == FRAMES:
+    return _frame_rows(rows)
+  limits = signals.limits_of(rows, event)
+  return both_inks(
+    lambda figure: signals.draw(figure, rows, event, limits),
+    signals.WIDTH,
+    signals.height_of(len(rows), event, limits),
+  )
+
+
+def _frame_rows(rows: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
+  steps = max(map(len, rows.values()))
+  strips = {
+    name: frames.transparent_strip(frames.to_display(row, 'x'), steps) for name, row in rows.items()
+  }
+  height, width, _ = next(iter(strips.values())).shape
+
+  def draw(figure):
+    panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    for panel, (name, strip) in zip(panels, strips.items(), strict=True):
+      panel.imshow(strip, interpolation='none')
+      panel.set(xticks=[], yticks=[], frame_on=False)
+      panel.set_ylabel(name, rotation=0, ha='right', va='center')
+
+  return both_inks(draw, 8.4, len(rows) * (7.2 * height / width + 0.1))

@@ -23,9 +23,9 @@ def _gaps_of(run: Run, found: list[Column]) -> list[tuple[str, str]]:
     contract = column.contract
     if column.of(run.title) or contract.dataset != run.dataset:
       continue
-    first, last = contract.scored_frames
+    first = contract.scored_frames[0]
     if _can_answer(run, contract):
-      what = f'{run.title} is missing under {contract.protocol} on steps {first}..{last}'
+      what = f'{run.title} is missing under {contract.protocol} on steps {contract.scored}'
       gaps[contract.protocol, first] = (what, _command(run, contract))
     elif contract.protocol in PROTOCOLS and contract.protocol not in done:
       what = f'{run.title} is missing under {contract.protocol}'

@@ -34,6 +34,17 @@ def section(runs: list[Run]) -> Html:
         'usually cost most, since little is known yet.'
       ),
     ]
+  iterative = [run for run in known if 'free_energy_per_iteration' in _last(run)]
+  if iterative:
+    alt = 'free energy against inference iteration: ' + ', '.join(run.title for run in iterative)
+    parts += [
+      markup.two_tone(*figures.free_energy_per_iteration(iterative), alt=alt),
+      paragraphs(
+        'What iterative inference gains at the last validation: the free energy of a step with the '
+        'first guess for its posterior, usually the prior, and after each iteration. A curve that '
+        'does not fall says that the inference has not learned to improve on its guess.'
+      ),
+    ]
   return markup.join(parts)
 
 

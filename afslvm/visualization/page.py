@@ -6,7 +6,7 @@ from typing import Any
 from afslvm.visualization.markup import Html, element, join
 
 # The browser is told to refuse whatever isn't in the file itself.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --quiet: #59636e; --line: #d1d9e0;
@@ -67,6 +67,9 @@ summary { cursor: pointer; color: var(--accent); }
 figure { margin: 0.4rem 0 0.4rem 8.5rem; }
 .names { display: flex; color: var(--quiet); font-size: 0.8rem; }
 .names span { flex: 1; text-align: center; }
+.clip { margin: 0.5rem 0 0.9rem; max-width: 900px; }
+.clip > div { display: flex; flex-wrap: wrap; align-items: center; gap: 0.1rem 0.9rem; }
+.clip audio { height: 2rem; width: 17rem; max-width: 100%; margin-left: auto; }
 .legend span { display: inline-block; width: 0.8rem; height: 0.8rem; border-radius: 2px;
   margin: 0 0.35rem 0 0; vertical-align: -0.05rem; }
 @media (max-width: 640px) { .strips > div > b { width: 5.2rem; } figure { margin-left: 0; }

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from afslvm.evaluation import visuals
+from afslvm.visualization import clips, figures, frames, markup
 from afslvm.visualization import continuations as continuations_lib
-from afslvm.visualization import figures, frames, markup
 from afslvm.visualization.markup import Html, element
 from afslvm.visualization.records import Run, Sequences
 
@@ -31,8 +31,8 @@ ROLES = {
 
 
 def visual_rows(run: Run, sequences: Sequences) -> dict[str, np.ndarray]:
-  """Rows of the sequences' first steps, as many as in training."""
-  x = sequences.x[:, : run.config['data']['length']]
+  """Rows of the sequences' first steps: of frames as many as in training, else all there are."""
+  x = sequences.x if run.event.is_heard else sequences.x[:, : run.config['data']['length']]
   return visuals.visual_rows(run.model, run.variables, x, jax.random.key(sequences.seed))
 
 
@@ -68,6 +68,9 @@ def explained(rows: Mapping[str, np.ndarray], label: str = '1/shift') -> float |
 def rows_of_sequence(run: Run, rows: Mapping[str, np.ndarray], index: int) -> Html:
   """All rows of one sequence under one another, aligned at the last step."""
   captions = {label: caption(label, rows) for label in rows}
+  if run.event.is_heard:
+    named = {label: (captions[label], meaning(label, rows)) for label in rows}
+    return clips.blocks({label: row[index] for label, row in rows.items()}, run.event, named)
   if not run.shows_frames:
     return markup.two_tone(*figures.vector_rows(rows, index, captions), alt='rows of one sequence')
   steps = rows['x'].shape[1]
@@ -84,17 +87,39 @@ def rows_of_sequence(run: Run, rows: Mapping[str, np.ndarray], index: int) -> Ht
 # ---- continuations -------------------------------------------------------------------------------
 
 
+def num_context(run: Run, sequences: Sequences) -> int:
+  """Steps that are given: as is usual for such data, but no more than half where they are short."""
+  usual = min(run.event.context_steps, max(1, sequences.x.shape[1] // 2))
+  if run.shows_frames:
+    usual = run.event.context_steps
+  return continuations_lib.context_length(run.model, usual)
+
+
 def continued(run: Run, sequences: Sequences) -> dict[str, np.ndarray]:
   """See `continuations.continuations`; the samples have the sequences' seed."""
-  key = jax.random.key(sequences.seed)
+  key, x = jax.random.key(sequences.seed), sequences.x[:CONTINUED_SEQUENCES]
+  context = num_context(run, sequences)
   return continuations_lib.continuations(
-    run.model, run.variables, sequences.x[:CONTINUED_SEQUENCES], NUM_SAMPLES, key
+    run.model, run.variables, x, NUM_SAMPLES, key, num_context=context
   )
 
 
+def from_nothing(run: Run, sequences: Sequences) -> Html:
+  """Samples without any context, as long as the sequences; of models that need none."""
+  steps, key = sequences.x.shape[1], jax.random.fold_in(jax.random.key(sequences.seed), NUM_SAMPLES)
+  drawn = continuations_lib.from_nothing(run.model, run.variables, steps, NUM_SAMPLES, key)
+  rows = {f'sample {number}': row for number, row in enumerate(drawn, 1)}
+  return clips.blocks(rows, run.event, {name: (name, 'drawn from nothing') for name in rows})
+
+
 def continuations_of_sequence(run: Run, rows: Mapping[str, np.ndarray], index: int) -> Html:
-  """Strips and an animation of one sequence."""
-  context = continuations_lib.context_length(run.model)
+  """Strips and an animation of one sequence of frames; pictures and sound of others."""
+  assert run.sequences is not None
+  context = num_context(run, run.sequences)
+  if run.event.is_heard:
+    named = {label: (label, ROLES.get(label, 'drawn')) for label in rows}
+    one = {label: row[index] for label, row in rows.items()}
+    return clips.blocks(one, run.event, named, context)
   shown = {label: frames.to_display(row[index], 'x') for label, row in rows.items()}
   steps, width = rows['truth'].shape[1], run.model.event_shape[1]
   pictures = [

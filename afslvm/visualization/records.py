@@ -6,6 +6,7 @@ Whatever can't be read is left out.
 
 import dataclasses
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -17,6 +18,7 @@ from afslvm.evaluation.contract import LikelihoodResult
 from afslvm.evaluation.diagnostics import is_number
 from afslvm.models.base import SequenceModel
 from afslvm.types import PyTree
+from afslvm.visualization.events import FRAMES, Event
 
 Curve = list[tuple[int, float]]
 
@@ -66,12 +68,14 @@ class Sequences:
     x: [N, T, *event], dequantised as in training.
     split: they are from.
     seed: that chose them.
+    lengths: of the sequences where only their beginning is in x; empty if all of them is.
   """
 
   indices: list[int]
   x: np.ndarray
   split: str
   seed: int
+  lengths: list[int] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +93,7 @@ class Run:
     dataset: label of the data set, as in likelihood contracts.
     data_config: 'NAME/CONFIG' of the prepared data.
     num_frames: steps that sequences of the data have.
+    event: what one of their steps is.
     records: see `Records`.
     sequences: held-out ones to show, or None.
     no_sequences: why there are none.
@@ -104,6 +109,7 @@ class Run:
   dataset: str
   data_config: str
   num_frames: int
+  event: Event
   records: Records
   sequences: Sequences | None = None
   no_sequences: str = ''
@@ -111,7 +117,12 @@ class Run:
   @property
   def shows_frames(self) -> bool:
     """Whether an observation is a picture."""
-    return len(self.model.event_shape) == 3
+    return self.event.kind == FRAMES
+
+  @property
+  def unit_dims(self) -> int:
+    """Dimensions that the unit of its likelihoods, `event.unit`, is the sum of."""
+    return math.prod(self.model.event_shape) if self.event.unit == 'nats/step' else 1
 
 
 def read(workdir: pathlib.Path) -> Records:

@@ -9,8 +9,7 @@ import numpy as np
 
 from afslvm.errors import ConfigError
 from afslvm.evaluation.diagnostics import is_number
-from afslvm.visualization import figures, frames, health, markup, page, pictures, summary
-from afslvm.visualization.continuations import context_length
+from afslvm.visualization import clips, figures, frames, health, markup, page, pictures, summary
 from afslvm.visualization.markup import Html, element
 from afslvm.visualization.page import paragraphs
 from afslvm.visualization.records import Run
@@ -44,7 +43,10 @@ def build(runs: list[Run], on_run: Callable[[str], None] = lambda title: None) -
     'results': ('Results', summary.results(runs)),
     'training': ('Training', _training(runs)),
     'health': ('Health', health.section(runs)),
-    'flows': ('What each model makes of a sequence', markup.join([_about_rows(shown), *rows])),
+    'flows': (
+      'What each model makes of a sequence',
+      markup.join([_about_rows(shown, runs), *rows]),
+    ),
     'continuations': ('Continuations', markup.join([_ABOUT_CONTINUATIONS, *continued])),
     'correlation': ('Correlation before and after', _correlation(runs)),
     'configs': ('Configs and receipts', markup.join([_about(run) for run in runs])),
@@ -59,15 +61,19 @@ def write_picture(path: pathlib.Path, run: Run):
   """The rows of a run's first sequence as a PNG file, with labels.
 
   Raises:
-    ConfigError: the data of the run are not frames, or there are none.
+    ConfigError: the data of the run are neither frames nor sound, or there are none.
   """
-  if run.sequences is None or not run.shows_frames:
+  if run.sequences is None or not (run.shows_frames or run.event.is_heard):
     why = run.no_sequences or f'its data have shape {run.model.event_shape}'
-    raise ConfigError(f'--picture={path}: {run.title} has no frames to show ({why})')
+    raise ConfigError(f'--picture={path}: {run.title} has nothing to show ({why})')
   rows = pictures.visual_rows(run, run.sequences)
   captions = {label: pictures.caption(label, rows) for label in rows}
+  if run.event.is_heard:
+    content = clips.picture({captions[label]: row[0] for label, row in rows.items()}, run.event)
+  else:
+    content = frames.labelled_picture(rows, 0, captions)
   path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_bytes(frames.labelled_picture(rows, 0, captions))
+  path.write_bytes(content)
 
 
 # ---- training ------------------------------------------------------------------------------------
@@ -75,7 +81,7 @@ def write_picture(path: pathlib.Path, run: Run):
 
 def _training(runs: list[Run]) -> Html:
   """One chart per kind of data, since their nats don't compare."""
-  kinds: dict[tuple[str, str], list[Run]] = {}
+  kinds: dict[tuple[str, ...], list[Run]] = {}
   for run in runs:
     if run.records.train or run.records.validation:
       kinds.setdefault((run.dataset, run.config['data']['dequantisation']), []).append(run)
@@ -89,7 +95,8 @@ def _training(runs: list[Run]) -> Html:
     )
   ]
   for group in kinds.values():
-    alt = 'training and validation nats/dim against steps: ' + ', '.join(r.title for r in group)
+    titles = ', '.join(run.title for run in group)
+    alt = f'training and validation {group[0].event.unit} against steps: {titles}'
     parts.append(markup.two_tone(*figures.training_curves(group), alt=alt))
   absent = [run.title for run in runs if not (run.records.train or run.records.validation)]
   if absent:
@@ -111,10 +118,11 @@ _ABOUT_MEANS = (
   'last flow. It is no prediction; and where y is noise, little of it can be reconstructed.'
 )
 _ABOUT_CONTINUATIONS = paragraphs(
-  'The first steps, marked in the line of step numbers, are given; the model makes the others. A '
-  'sample draws all noise; the mean path sets it to zero and shows what the model expects. What a '
-  'model makes feeds its next steps: one whose noise is independent from pixel to pixel dissolves '
-  'into grain, however good its likelihood is.',
+  'The first steps, marked in the line of step numbers or by their colour, are given; the model '
+  'makes the others. A sample draws all noise; the mean path sets it to zero and shows what the '
+  'model expects, of notes those that are more likely than not. What a model makes feeds its next '
+  'steps: one whose noise is independent from one dimension to the next dissolves into grain or '
+  'hiss, however good its likelihood is.',
   element(
     'span',
     element('span', style=f'background:rgb{frames.CONTEXT_COLOUR}'),
@@ -126,12 +134,13 @@ _ABOUT_CONTINUATIONS = paragraphs(
 )
 
 
-def _about_rows(shown: set[str]) -> Html:
+def _about_rows(shown: set[str], runs: list[Run]) -> Html:
   """What the rows are, of those that are there."""
+  beside = 'the numbers beside a row are the values that are shown black and white.'
   names = {label.rpartition('/')[2] for label in shown}
   return paragraphs(
-    'Random held-out sequences, one block each, aligned at the last step. x is the data; the '
-    'numbers beside a row are the values that are shown black and white.',
+    'Random held-out sequences, one block each, aligned at the last step. x is the data'
+    + (f'; {beside}' if any(run.shows_frames for run in runs) else '.'),
     _ABOUT_FLOWS if 'shift' in names else '',
     _ABOUT_MEANS if 'mean' in names else '',
   )
@@ -150,7 +159,7 @@ def _rows(run: Run) -> tuple[set[str], Html]:
     markup.join([_name_of(run, place), pictures.rows_of_sequence(run, rows, place)])
     for place in range(len(run.sequences.indices))
   ]
-  return set(rows), markup.join([heading, paragraphs(sentence), *blocks])
+  return set(rows), markup.join([heading, paragraphs(sentence, clips.about(run.event)), *blocks])
 
 
 def _explained(rows: dict[str, np.ndarray]) -> Iterator[str]:
@@ -167,23 +176,26 @@ def _explained(rows: dict[str, np.ndarray]) -> Iterator[str]:
 def _name_of(run: Run, place: int) -> Html:
   found = run.sequences
   assert found is not None
-  return element(
-    'p',
-    f'{found.split} sequence {found.indices[place]} (drawn with seed {found.seed})',
-    class_='quiet',
-  )
+  name = f'{found.split} sequence {found.indices[place]} (drawn with seed {found.seed})'
+  steps = found.x.shape[1]
+  if found.lengths and found.lengths[place] > steps:
+    name += f', the first {steps} of its {found.lengths[place]} steps'
+  return element('p', name, class_='quiet')
 
 
 def _continuations(run: Run) -> Html:
   heading = element('h3', run.title)
   if run.sequences is None:
     return markup.join([heading, paragraphs(f'No pictures: {run.no_sequences}')])
-  if not run.shows_frames:
+  if not (run.shows_frames or run.event.is_heard):
     shape = ' x '.join(map(str, run.model.event_shape))
     return markup.join(
-      [heading, paragraphs(f'Left out: observations of shape {shape} are not frames.')]
+      [
+        heading,
+        paragraphs(f'Left out: observations of shape {shape} are neither frames nor sound.'),
+      ]
     )
-  context = context_length(run.model)
+  context = pictures.num_context(run, run.sequences)
   if context >= run.sequences.x.shape[1]:
     return markup.join(
       [heading, paragraphs(f'Left out: sequences end before a context of {context} steps.')]
@@ -193,6 +205,8 @@ def _continuations(run: Run) -> Html:
     markup.join([_name_of(run, place), pictures.continuations_of_sequence(run, rows, place)])
     for place in range(len(next(iter(rows.values()))))
   ]
+  if run.event.is_heard and run.model.min_context == 0:
+    blocks += [paragraphs('Without any context:'), pictures.from_nothing(run, run.sequences)]
   return markup.join([heading, *blocks])
 
 
@@ -205,12 +219,11 @@ def _correlation(runs: list[Run]) -> Html:
   for run in runs:
     for evaluated in run.records.evaluations:
       contract = evaluated.results[0].contract
-      first, last = contract.scored_frames
       for label, values in sorted(evaluated.decorrelation.items(), key=_from_x_on):
         rows.append(
           [
             run.title,
-            f'{contract.protocol}, steps {first}..{last}',
+            f'{contract.protocol}, steps {contract.scored}',
             pictures.caption(label, evaluated.decorrelation),
             _bar(values.get('temporal_correlation')),
             _three_digits(values.get('standard_deviation')),

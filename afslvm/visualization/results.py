@@ -15,7 +15,10 @@ NOISE = {
   'gauss256': '8-bit values / 255 + N(0, 1/256²) noise, log 256 included',
   'uniform': 'uniform noise, a bound on the probability of the 8-bit values',
   'none': 'density of continuous values',
+  'discretised': 'probability of the 8-bit values, without noise',
 }
+# Of data that get no noise: what is given a probability.
+VALUES = {'binary': 'binary values', 'pcm16': '16-bit samples'}
 MEANINGS = {
   'context_frames': 'steps that are given and not scored',
   'scored_frames': 'first and last scored step, counted from 0',
@@ -130,12 +133,19 @@ def _question(column: Column) -> Html:
   lines = [
     element('b', c.protocol),
     f'{c.dataset}, {c.split} split',
-    f'steps {c.scored_frames[0]}..{c.scored_frames[1]} after {c.context_frames} given',
-    NOISE.get(c.dequantisation, c.dequantisation),
+    f'steps {c.scored} after {c.context_frames} given',
+    _values(c),
     f'floor {floor:.3f} nats/dim' if floor is not None else 'no floor',
     _size(column),
   ]
   return element('div', markup.join(lines, Html('<br>')), class_='question')
+
+
+def _values(c: LikelihoodContract) -> str:
+  """What is scored."""
+  if c.dequantisation == 'none' and c.measure == 'probability':
+    return f'probability of {VALUES.get(c.data_space, c.data_space)}'
+  return NOISE.get(c.dequantisation, c.dequantisation)
 
 
 def _size(column: Column) -> str:
@@ -146,7 +156,7 @@ def _size(column: Column) -> str:
 
 
 def _is_best(column: Column, title: str, titles: list[str]) -> bool:
-  values = {t: min((e.result.nats_per_dim for e in column.of(t)), default=None) for t in titles}
+  values = {t: min((e.result.leading.value for e in column.of(t)), default=None) for t in titles}
   present = {t: value for t, value in values.items() if value is not None}
   return len(present) > 1 and title in present and present[title] == min(present.values())
 
@@ -168,23 +178,39 @@ def _cell(column: Column, entries: list[Entry], best: bool = False) -> Html:
 def _number(entry: Entry, usual: LikelihoodResult, best: bool) -> Html:
   r = entry.result
   limit = '' if r.kind == 'exact' else '≤ '
-  about = [kind_in_words(r.kind)]
+  about = [*_beside(r, limit), kind_in_words(r.kind)]
   if r.num_sequences != usual.num_sequences:
     about.append(f'{r.num_sequences} sequences')
   if r.num_samples != usual.num_samples:
     about.append(f'{r.num_samples} draws')
   if entry.outdated:
     about.append(f'of step {entry.outdated}, not the present best')
-  value = f'{limit}{r.nats_per_dim:.3f}'
+  value = f'{limit}{r.leading.value:.3f}'
   return element(
     'div',
     element('strong', value) if best else value,
-    f' ± {r.standard_error:.3f} ',
-    element('small', 'nats/dim'),
-    element('small', f'{limit}{r.bits_per_dim:.3f} bits/dim, {", ".join(about)}', class_='line'),
+    f' ± {r.leading.standard_error:.3f} ',
+    element('small', r.leading.unit),
+    element('small', ', '.join(about), class_='line'),
     '' if r.kl_nats_per_step is None else _kl(r.kl_nats_per_step),
     class_='number',
   )
+
+
+def _beside(r: LikelihoodResult, limit: str) -> list[str]:
+  """The same number in other units, and under the other average."""
+  bits = [f'{limit}{r.bits_per_dim:.3f} bits/dim']
+  if r.nats_per_step is None:
+    return bits
+  if r.leading.value == r.nats_per_step:
+    found = [f'{limit}{r.sequence_mean_nats_per_step:.3f} as a mean over sequences']
+  else:
+    found = [f'{limit}{r.nats_per_step:.3f} over all steps']
+  if r.uncorrected_sequence_mean is not None:
+    found.append(f'{r.uncorrected_sequence_mean:.3f} uncorrected')
+  if r.contract.data_space == 'pcm16':
+    found.append(f'{limit}{r.nats_per_dim:.3f} nats/sample')
+  return found + (bits if r.contract.data_space == '8bit' else [])
 
 
 def _kl(nats_per_step: float) -> Html:

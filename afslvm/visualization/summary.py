@@ -24,20 +24,21 @@ def _headline(column: tables.Column, titles: list[str]) -> str:
   others: dict[str, LikelihoodResult] = {}
   for entry in column.entries:
     group = models if entry.title in titles else others
-    if entry.title not in group or entry.result.nats_per_dim < group[entry.title].nats_per_dim:
+    if entry.title not in group or entry.result.leading < group[entry.title].leading:
       group[entry.title] = entry.result
-  ranked = sorted(models, key=lambda title: models[title].nats_per_dim)
+  ranked = sorted(models, key=lambda title: models[title].leading)
   needs = ', '.join(f'{title} {_value(models[title])}' for title in ranked)
-  text = f'{c.protocol}, steps {c.scored_frames[0]}..{c.scored_frames[1]}: {needs} nats/dim'
+  unit = column.entries[0].result.leading.unit
+  text = f'{c.protocol}, steps {c.scored}: {needs} {unit}'
   if others:
-    best = min(others, key=lambda name: others[name].nats_per_dim)
+    best = min(others, key=lambda name: others[name].leading)
     text += f'; the best trivial reference, {best}, {_value(others[best])}'
   return text + (f'; no model can be below {floor:.3f}.' if floor else '.')
 
 
 def _value(result: LikelihoodResult) -> str:
   limit = '' if result.kind == 'exact' else '≤ '
-  return f'{limit}{result.nats_per_dim:.3f} ± {result.standard_error:.3f}'
+  return f'{limit}{result.leading.value:.3f} ± {result.leading.standard_error:.3f}'
 
 
 def results(runs: list[Run]) -> Html:
@@ -124,7 +125,7 @@ def _cost_row(run: Run) -> list[str]:
     f'{run.parameters:,}',
     f'{run.checkpoint.get("step")} / {train["num_steps"]}',
     str(train['batch_size']),
-    f'{score:.3f} nats/dim' if is_number(score) else '–',
+    f'{score * run.unit_dims:.3f} {run.event.unit}' if is_number(score) else '–',
     f'{rate:.1f}' if is_number(rate) else '–',
     format_duration(wall) if is_number(wall) else '–',
     f'{device["count"]} {device["kind"]}' if {'count', 'kind'} <= device.keys() else '–',

@@ -6,8 +6,11 @@ import functools
 import json
 import math
 import pathlib
+import types
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -15,8 +18,9 @@ from ml_collections import ConfigDict
 from afslvm import build
 from afslvm.evaluation import contract as contract_lib
 from afslvm.evaluation import store
+from afslvm.models.base import SequenceModel, StepTerms
 from afslvm.transforms import preprocessing
-from afslvm.visualization import records
+from afslvm.visualization import events, records
 from configs import common
 
 CONV = {'name': 'conv', 'window': 3, 'encoder_depth': 0, 'decoder_depth': 0, 'patch': 2}
@@ -114,6 +118,7 @@ def make_run(tmp_path):
       dataset=build.dataset_label(parts.dataset),
       data_config=f'{parts.dataset.name}/{parts.dataset.config_name()}',
       num_frames=parts.dataset.num_frames,
+      event=events.event_of(parts.dataset),
       records=records.read(workdir),
       sequences=records.Sequences([4, 7], np.asarray(x), 'test', seed=0),
     )
@@ -162,6 +167,104 @@ def evaluate():
     return dataclasses.replace(run, records=records.read(folder))
 
   return write
+
+
+# ---- music and speech ----------------------------------------------------------------------------
+
+
+class Persistent(SequenceModel):
+  """Any step is probably like the one before; of notes Bernoulli, of sound Gaussian."""
+
+  binary: bool = True
+
+  def setup(self):
+    self.keep = self.param('keep', nn.initializers.constant(0.8), ())
+
+  def initial_state(self, batch_size):
+    return jnp.zeros((batch_size, *self.event_shape))
+
+  def step(self, state, x_t, mask_t=None):
+    mean = self.mean(state)
+    self.sow('visuals', 'mean', mean, reduce_fn=lambda _, new: (new,), init_fn=tuple)
+    terms = jnp.sum(x_t * jnp.log(mean) if self.binary else -jnp.square(x_t - mean), axis=-1)
+    zero = jnp.zeros_like(terms)
+    return x_t, StepTerms(terms, zero, zero, jnp.ones(terms.shape, bool))
+
+  def mean(self, state):
+    return jnp.clip(self.keep * state, 0.02, 1.0) if self.binary else self.keep * state
+
+  def predict(self, state, temperature=1.0):
+    key, mean = self.make_rng('sample'), self.mean(state)
+    if self.binary:
+      x_t = (
+        jax.random.uniform(key, mean.shape) * temperature < mean - 0.5 * (1 - temperature)
+      ) * 1.0
+    else:
+      x_t = mean + 0.1 * temperature * jax.random.normal(key, mean.shape)
+    return x_t, x_t
+
+
+def song(steps, seed=0):
+  """Four voices [T, 88] that move by steps of a scale, each note held for some steps."""
+  rng, roll = np.random.default_rng(seed), np.zeros((steps, 88), np.uint8)
+  for base in (22, 29, 36, 43):
+    place = base
+    for step in range(steps):
+      if rng.random() < 0.5:
+        place = int(np.clip(place + rng.choice([-2, -1, 1, 2]), base - 6, base + 6))
+      roll[step, place] = 1
+  return roll
+
+
+def vowel(steps, frame=200, rate=8000, seed=0):
+  """Standardised frames [T, frame]: a few harmonics that swell and fade, and a little noise."""
+  time = np.arange(steps * frame) / rate
+  rng, swell = np.random.default_rng(seed), np.sin(np.pi * time / time[-1]) ** 2
+  tone = sum(np.sin(2 * np.pi * 130 * k * time) / k for k in (1, 2, 3, 6, 7))
+  wave = swell * tone + 0.02 * rng.normal(size=time.size)
+  return (wave / wave.std()).reshape(steps, frame).astype(np.float32)
+
+
+def heard_run(workdir, title, data_space, steps=40) -> records.Run:
+  """A run on music ('binary') or speech ('pcm16')."""
+  binary = data_space == 'binary'
+  make = song if binary else vowel
+  x = jnp.asarray(np.stack([make(steps, seed=seed) for seed in range(2)]), jnp.float32)
+  model = Persistent(event_shape=x.shape[2:], binary=binary)
+  variables = model.init({'params': jax.random.key(0)}, x, method='initialize')
+  builder = types.SimpleNamespace(
+    event_shape=x.shape[2:], data_space=data_space, sample_rate=8000, mean=2.0, std=900.0
+  )
+  workdir.mkdir()
+  write_records(workdir)
+  data = {'name': 'a set', 'length': 10, 'dequantisation': 'none'}
+  return records.Run(
+    title=title,
+    workdir=str(workdir),
+    model=model,
+    variables={'params': variables['params']},
+    checkpoint={'step': 20, 'parameters_sha256': 'abc', 'validation_nats_per_dim': 0.125},
+    parameters=1,
+    config={'data': data, 'model': {}, 'train': {'num_steps': 20, 'batch_size': 2}},
+    dataset=f'a set of {data_space}',
+    data_config='a set/all',
+    num_frames=4000,
+    event=events.event_of(builder),
+    records=records.read(workdir),
+    sequences=records.Sequences([3, 5], np.asarray(x), 'test', seed=0, lengths=[steps, 2 * steps]),
+  )
+
+
+@pytest.fixture
+def music_run(tmp_path):
+  """A model of piano rolls."""
+  return heard_run(tmp_path / 'music', 'Notes', 'binary')
+
+
+@pytest.fixture
+def speech_run(tmp_path):
+  """A model of waveforms."""
+  return heard_run(tmp_path / 'speech', 'Waves', 'pcm16')
 
 
 @pytest.fixture

@@ -187,7 +187,7 @@ def test_damaged_records_are_left_out(digits_run, evaluate):
 def test_vectors_are_drawn_as_lines(particle_run, evaluate):
   run = evaluate(particle_run, 'continuous', 'none', (2, 7), 0.9)
   text = report.build([run])
-  assert 'observations of shape 2 are not frames' in text
+  assert 'observations of shape 2 are neither frames nor sound' in text
   assert 'image/gif' not in text
   assert text.count('image/svg+xml') == 2 * (1 + 2)  # light and dark; curves and two sequences
   assert 'no floor' in text
