@@ -52,7 +52,7 @@ class _Type:
   def __init__(self, arguments: Any):
     code = arguments[0] if type(arguments) is tuple and arguments else None
     if code not in ('i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8'):
-      raise Refused(f'numbers of type {code!r:.40}')
+      raise Refused(f'numbers of type {_shown(code)}')
     self.signed, self.size, self.order = code[0] == 'i', int(code[1]), 'little'
 
   def set_state(self, state: Any):
@@ -162,12 +162,14 @@ class _Machine:
   def name(self, name: str):
     """GLOBAL and STACK_GLOBAL: one of three names, of which nothing is imported."""
     if name not in _NAMES:
-      raise Refused(f'the name {name!r:.60}, which plain values do not need')
+      raise Refused(f'the name {_shown(name)}, which plain values do not need')
     self.stack.append(_Name(_NAMES[name]))
 
   def stack_name(self, _):
     """STACK_GLOBAL."""
     module, name = self.last(2)
+    if type(module) is not str or type(name) is not str:
+      raise Refused('a name that is no word')
     self.name(f'{module} {name}')
 
   def reduce(self, _):
@@ -191,6 +193,11 @@ class _Machine:
       raise Refused('the state of something unknown')
     built.set_state(state)
     self.stack.append(built)
+
+
+def _shown(value: Any) -> str:
+  """For messages; a nested value is not spelled out, which may take forever."""
+  return repr(value[:60]) if type(value) is str else f'a {type(value).__name__}'
 
 
 def _plain(value: Any) -> Any:

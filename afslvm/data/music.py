@@ -53,10 +53,7 @@ class MusicBuilder(recorded.RecordedBuilder):
     """See base class."""
     songs, self._remarks = music_files.read(source, self.file_names, self.options.steps_per_beat)
     return {
-      split: [
-        Song(number, hashlib.sha256(np.packbits(roll, axis=1)).hexdigest()[:16], roll)
-        for number, roll in enumerate(rolls)
-      ]
+      split: [Song(number, _digest(roll), roll) for number, roll in enumerate(rolls)]
       for split, rolls in songs.items()
     }
 
@@ -87,6 +84,10 @@ class MusicBuilder(recorded.RecordedBuilder):
     if bounds := self.constants()['note_range']:
       lines.append(f'training notes: MIDI {bounds[0] + LOWEST}..{bounds[1] + LOWEST}')
     return lines + self._remarks
+
+
+def _digest(roll: np.ndarray) -> str:
+  return hashlib.sha256(np.packbits(roll, axis=1).tobytes()).hexdigest()[:16]
 
 
 class PianoMidi(MusicBuilder):

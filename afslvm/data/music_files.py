@@ -154,7 +154,8 @@ def _roll(steps: list | tuple, place: str) -> np.ndarray:
 
 def _no_note(note: Any, place: str) -> DataError:
   highest = LOWEST + NUM_NOTES - 1
-  return DataError(f'{place}: {note!r:.40} is no MIDI number of a piano ({LOWEST}..{highest})')
+  shown = repr(note)[:40] if type(note) in (int, float, str) else f'a {type(note).__name__}'
+  return DataError(f'{place}: {shown} is no MIDI number of a piano ({LOWEST}..{highest})')
 
 
 # ---- .mat ----------------------------------------------------------------------------------------
