@@ -4,6 +4,8 @@ r"""Prepares a data set, verifies it, and prints what is in it.
     python launch/prepare_data.py --dataset=stochastic_moving_mnist --source=MNIST_DIRECTORY \
         --options=frame_size=32,num_digits=2
     python launch/prepare_data.py --dataset=kth --source=KTH_DIRECTORY --options=persons=svg
+    python launch/prepare_data.py --dataset=jsb --source='JSB Chorales.pickle'
+    python launch/prepare_data.py --dataset=timit --source=TIMIT_DIRECTORY
 
 A data set that is there already is verified only; one that is damaged, or was made from other files
 than --source holds, is replaced. Exit codes: 2 for a mistake in a flag, 3 for source files that are

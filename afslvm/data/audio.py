@@ -92,7 +92,7 @@ class AudioBuilder(recorded.RecordedBuilder):
   def constants(self) -> dict[str, Any]:
     """See base class."""
     mean, std = self._moments
-    return {'mean': mean, 'std': std, 'sample_rate': self._common_rate()}
+    return {'mean': mean, 'std': std, 'sample_rate': self._common_rate}
 
   @functools.cached_property
   def _moments(self) -> tuple[float, float]:
@@ -145,8 +145,9 @@ class AudioBuilder(recorded.RecordedBuilder):
 
   def _check_files(self):
     folders.check_all(self, self.sample_rate_of, 'files', 'sound')
-    self._common_rate()
+    _ = self._common_rate
 
+  @functools.cached_property
   def _common_rate(self) -> int:
     """The sample rate of all recordings; that of the first training one unless `rate` is set."""
     wanted = self.rate
@@ -168,7 +169,7 @@ class AudioBuilder(recorded.RecordedBuilder):
     mean, std = self._moments
     lines = [
       f'recordings: {counts} (train/validation/test)',
-      f'mean {mean:.6g}, std {std:.6g} of 16-bit samples, {self._common_rate()} per second',
+      f'mean {mean:.6g}, std {std:.6g} of 16-bit samples, {self._common_rate} per second',
     ]
     if short := getattr(self, '_short', 0):
       lines.append(f'{short} recordings are shorter than a frame and left out')

@@ -77,6 +77,7 @@ def read(builder: SequenceBuilder) -> dict[str, Any]:
     _ = [int(content['splits'][split]['sequences']) for split in SPLITS]
     if builder.ragged:
       _ = [lengths(content, split).sum() for split in SPLITS]
+    _ = dict(content.get('constants', {}))
     _ = [(entry['bytes'], entry['sha256']) for entry in content['files'].values()]
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise DataError(f'{path} is damaged ({one_line(error)})') from error

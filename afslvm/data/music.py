@@ -143,7 +143,7 @@ class Transposed:
 
   def __init__(self, source, semitones: int):
     self._source, self.semitones = source, semitones
-    self.lowest, self.highest = source.constants['note_range'] or (0, NUM_NOTES - 1)
+    self.lowest, self.highest = source.constants.get('note_range') or (0, NUM_NOTES - 1)
 
   def __len__(self) -> int:
     return len(self._source)

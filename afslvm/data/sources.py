@@ -44,7 +44,11 @@ DOWNLOADS = {  # name: (address of its directory, SHA-256)
   ),
 }
 
-_READ_ERRORS = (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile, MemoryError)
+# RuntimeError: what zipfile says of encryption and of methods that it lacks.
+_READ_ERRORS = (
+  *(OSError, ValueError, EOFError, RuntimeError, MemoryError),
+  *(zlib.error, zipfile.BadZipFile),
+)
 
 
 def load_mnist(source: str, counts: tuple[int, int] = MNIST_COUNTS):

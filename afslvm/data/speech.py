@@ -131,7 +131,8 @@ def _digits_of_npz(path: str) -> list[Digit]:
   names = sources.npz_words(path, 'speaker_names')
   wave, lengths, speaker = found['wave'], found['lengths'].astype(np.int64), found['speaker']
   sizes = {name: len(found[name]) for name in ('lengths', 'digit', 'speaker', 'index')}
-  if len(set(sizes.values())) > 1 or lengths.min(initial=0) < 0 or lengths.sum() != len(wave):
+  inside = lengths.min(initial=0) >= 0 and lengths.max(initial=0) <= len(wave)
+  if len(set(sizes.values())) > 1 or not inside or lengths.sum() != len(wave):
     raise DataError(f'{path}: {len(wave)} samples and {sizes} do not fit each other')
   if wave.dtype != np.int16 or int(found['rate']) != Fsdd.rate:
     raise DataError(

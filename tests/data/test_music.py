@@ -330,6 +330,15 @@ def test_damaged_files_are_refused(tmp_path, name):
   assert name in refuse(tmp_path / name)
 
 
+def test_an_archive_that_asks_for_a_password_is_refused(tmp_path):
+  write_npz(tmp_path / 'x.npz')
+  content = bytearray((tmp_path / 'x.npz').read_bytes())
+  for signature, offset in ((b'PK\x01\x02', 8), (b'PK\x03\x04', 6)):
+    content[content.index(signature) + offset] |= 1  # the flag of encryption
+  (tmp_path / 'x.npz').write_bytes(content)
+  assert 'RuntimeError' in refuse(tmp_path / 'x.npz')
+
+
 def test_other_mat_files_are_refused(tmp_path):
   scipy.io.savemat(tmp_path / 'a.mat', {'traindata': np.zeros((4, 88))})
   assert 'has no cells traindata' in refuse(tmp_path / 'a.mat')

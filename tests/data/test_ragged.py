@@ -187,6 +187,14 @@ def test_crops_longer_than_everything_are_refused(source, options, words):
   assert all(word in str(caught.value) for word in words)
 
 
+def test_crops_longer_than_everything_are_padded_where_short_ones_are_allowed(source):
+  (x,) = take(train(source, batch_size=7, length=25, min_frames=1), 1)
+  assert sorted(x['mask'].sum(axis=1)) == sorted(LENGTHS)
+  batch = next(iter(pipeline.evaluation_batches(source, batch_size=7, length=25, min_frames=1)))
+  assert batch['x'].shape == (7, 25, 1)
+  assert batch['mask'].sum(axis=1).tolist() == LENGTHS
+
+
 # ---- evaluation ----------------------------------------------------------------------------------
 
 
