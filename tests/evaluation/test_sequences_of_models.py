@@ -1,0 +1,70 @@
+"""Models that are trained: the bucket and the batch of a sequence change no number."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from afslvm import build
+from afslvm.evaluation import sequences as sequences_lib
+from configs import common
+from tests.evaluation.ragged import buckets
+from tests.evaluation.test_sequences import contract
+
+SIZE = 3
+LAYERS = {'features': 4, 'depth': 1}
+DIRECT = {'hidden': 4, 'layers': 1}
+ITERATIVE = {'name': 'iterative', 'num_iterations': 2, 'observation': True, **LAYERS}
+
+
+def srnn(inference):
+  parts = {
+    **dict.fromkeys(('embedding', 'prior', 'decoder'), LAYERS),
+    **{'encoder': {'name': 'mlp', **LAYERS}, 'recurrence': {'features': 4}},
+  }
+  return common.srnn(2, {**parts, 'inference': inference, 'likelihood': {}})
+
+
+def slvm(inference):
+  network = {'name': 'mlp', **LAYERS}
+  prior = {'features': 4, 'depth': 1, 'hidden': 4, 'layers': 1}
+  return common.slvm(
+    2, encoder=network, decoder=network, prior=prior, inference=inference, likelihood={}
+  )
+
+
+def flow_around(model):
+  conditioner = {'name': 'dense', 'window': 2, **LAYERS}
+  return common.temporal_flows(model, conditioner, [{'boundary': 'learned'}])
+
+
+MODELS = {
+  'slvm under a flow': lambda: flow_around(slvm(DIRECT)),
+  'slvm iterative': lambda: slvm(ITERATIVE),
+  'srnn smoothing': lambda: srnn({'smoothing': 4, **DIRECT}),
+}
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_buckets_change_no_number(name):
+  model = build.model(MODELS[name](), (SIZE,))
+  rng = np.random.default_rng(0)
+  x = [rng.normal(size=(length, SIZE)).astype(np.float32) for length in (3, 6, 2, 5)]
+  keys = {'params': jax.random.key(0), 'sample': jax.random.key(1)}
+  variables = model.init(keys, jnp.asarray(x[1][None]), method='initialize')
+  # Away from the initial values, which are zero in many places.
+  variables = jax.tree.map(
+    lambda v: v + 0.3 * jnp.cos(jnp.arange(v.size)).reshape(v.shape), variables
+  )
+
+  def score(*arrangement):
+    given = sequences_lib.SequenceEvaluation(
+      *('ours', model, variables, buckets(x, *arrangement), buckets(x), contract()),
+      num_samples=2,
+      num_particles=3,
+    )
+    return [r.nats_per_step for r in sequences_lib.evaluate(given) if r.name == 'ours']
+
+  usual = score(4, (6,))
+  assert len(usual) == 3
+  np.testing.assert_allclose(score(1, (4, 9), [2, 0, 3, 1]), usual, rtol=2e-5)
