@@ -214,12 +214,16 @@ def _frame_rows(rows: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
     name: frames.transparent_strip(frames.to_display(row, 'x'), steps) for name, row in rows.items()
   }
   height, width, _ = next(iter(strips.values())).shape
+  left, inches = 0.15, 0.85 * signals.WIDTH * height / width  # of names, and of a row's height
+  total = len(rows) * (inches + signals.MARGIN)
 
   def draw(figure):
-    panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
-    for panel, (name, strip) in zip(panels, strips.items(), strict=True):
-      panel.imshow(strip, interpolation='none')
-      panel.set(xticks=[], yticks=[], frame_on=False)
-      panel.set_ylabel(name, rotation=0, ha='right', va='center')
+    figure.set_layout_engine('none')
+    for place, (name, strip) in enumerate(strips.items(), 1):
+      bottom = 1 - place * (inches + signals.MARGIN) / total
+      panel = figure.add_axes((left, bottom, 1 - left, inches / total), frame_on=False)
+      panel.imshow(strip, interpolation='none', aspect='auto')
+      panel.set(xticks=[], yticks=[])
+      panel.text(-0.02, 0.5, name, transform=panel.transAxes, ha='right', va='center')
 
-  return both_inks(draw, 8.4, len(rows) * (7.2 * height / width + 0.1))
+  return both_inks(draw, signals.WIDTH, total)

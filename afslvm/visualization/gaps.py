@@ -5,7 +5,7 @@ import shlex
 from afslvm.evaluation.contract import LikelihoodContract
 from afslvm.evaluation.protocols import PROTOCOLS
 from afslvm.visualization.records import Run
-from afslvm.visualization.results import Column, columns
+from afslvm.visualization.results import Column, columns, scored_in_words
 
 
 def missing_evaluations(runs: list[Run]) -> list[tuple[str, str]]:
@@ -25,7 +25,7 @@ def _gaps_of(run: Run, found: list[Column]) -> list[tuple[str, str]]:
       continue
     first = contract.scored_frames[0]
     if _can_answer(run, contract):
-      what = f'{run.title} is missing under {contract.protocol} on steps {contract.scored}'
+      what = f'{run.title} is missing under {contract.protocol} on {scored_in_words(contract)}'
       gaps[contract.protocol, first] = (what, _command(run, contract))
     elif contract.protocol in PROTOCOLS and contract.protocol not in done:
       what = f'{run.title} is missing under {contract.protocol}'

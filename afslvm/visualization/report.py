@@ -9,7 +9,17 @@ import numpy as np
 
 from afslvm.errors import ConfigError
 from afslvm.evaluation.diagnostics import is_number
-from afslvm.visualization import clips, figures, frames, health, markup, page, pictures, summary
+from afslvm.visualization import (
+  clips,
+  figures,
+  frames,
+  health,
+  markup,
+  page,
+  pictures,
+  results,
+  summary,
+)
 from afslvm.visualization.markup import Html, element
 from afslvm.visualization.page import paragraphs
 from afslvm.visualization.records import Run
@@ -223,7 +233,7 @@ def _correlation(runs: list[Run]) -> Html:
         rows.append(
           [
             run.title,
-            f'{contract.protocol}, steps {contract.scored}',
+            f'{contract.protocol}, {results.scored_in_words(contract)}',
             pictures.caption(label, evaluated.decorrelation),
             _bar(values.get('temporal_correlation')),
             _three_digits(values.get('standard_deviation')),

@@ -133,12 +133,17 @@ def _question(column: Column) -> Html:
   lines = [
     element('b', c.protocol),
     f'{c.dataset}, {c.split} split',
-    f'steps {c.scored} after {c.context_frames} given',
+    f'{scored_in_words(c)} after {c.context_frames} given',
     _values(c),
     f'floor {floor:.3f} nats/dim' if floor is not None else 'no floor',
     _size(column),
   ]
   return element('div', markup.join(lines, Html('<br>')), class_='question')
+
+
+def scored_in_words(c: LikelihoodContract) -> str:
+  """'steps 3..12', or 'all steps from 0'."""
+  return f'all steps from {c.scored_frames[0]}' if c.whole_sequences else f'steps {c.scored}'
 
 
 def _values(c: LikelihoodContract) -> str:

@@ -29,7 +29,7 @@ def _headline(column: tables.Column, titles: list[str]) -> str:
   ranked = sorted(models, key=lambda title: models[title].leading)
   needs = ', '.join(f'{title} {_value(models[title])}' for title in ranked)
   unit = column.entries[0].result.leading.unit
-  text = f'{c.protocol}, steps {c.scored}: {needs} {unit}'
+  text = f'{c.protocol}, {tables.scored_in_words(c)}: {needs} {unit}'
   if others:
     best = min(others, key=lambda name: others[name].leading)
     text += f'; the best trivial reference, {best}, {_value(others[best])}'
@@ -59,7 +59,7 @@ def results(runs: list[Run]) -> Html:
       tables.results_table(runs),
       *gaps,
       tables.contracts_in_full(runs),
-      _paper(runs),
+      Html('') if all(run.event.is_heard for run in runs) else _paper(runs),
       element('h3', 'What it took'),
       _cost(runs),
     ]

@@ -60,6 +60,7 @@ def test_everything_can_be_heard_and_lies_in_the_page(heard):
   assert 'A player holds at most 12 seconds' in text
   assert 'Without any context' in text
   assert 'image/gif' not in text
+  assert 'What the AF paper reports' not in text
 
 
 def test_players_hold_what_is_drawn(speech_run):
@@ -104,11 +105,11 @@ def test_training_curve_is_in_nats_per_step(music_run):
 def test_headlines_are_in_nats_per_step(music_run):
   run = evaluated(music_run, 'binary')
   (line,) = summary.headlines([run])
-  assert line.startswith('sequences, steps all from 0: Notes ≤ 8.667 ± ')
+  assert line.startswith('sequences, all steps from 0: Notes ≤ 8.667 ± ')
   assert 'nats/step' in line
   header, row = Page(results.results_table([run])).tables[0]
   assert 'probability of binary values' in header[1]
-  assert 'steps all from 0 after 0 given' in header[1]
+  assert 'all steps from 0 after 0 given' in header[1]
   assert row[1].startswith('≤ 8.667 ± ')
   assert '≤ 9.000 as a mean over sequences' in row[1]
   assert 'bits/dim' not in row[1]
