@@ -372,9 +372,11 @@ def describe(contract: LikelihoodContract) -> str:
   limit = '' if floor is None else f'; floor {floor:.3f} nats/dim'
   what = f'protocol {contract.protocol}: {contract.dataset} {contract.split}'
   if contract.whole_sequences:
+    told = ''
+    if contract.average == OVER_SEQUENCES:
+      told = '; uncorrected: sums divided by all steps, given ones too, as the paper’s code does'
     return (
-      f'{what}, whole sequences, {contract.scored}, {_unit(contract)}{limit}; '
-      f'average {contract.average}; lower is better'
+      f'{what}, whole sequences, {contract.scored}, {_unit(contract)}{limit}{told}; lower is better'
     )
   unit = 'log 256 included' if contract.data_space == '8bit' else 'continuous density'
   return f'{what}, {contract.dequantisation} noise, {unit}{limit}; lower is better'

@@ -90,7 +90,7 @@ def evaluate(
   """
   fitted = sequence_references.fit(evaluation.training(), evaluation.contract)
   score, particles = _scorer(evaluation), _particle_filter(evaluation)
-  parts, done = [], 0
+  parts, done, names = [], 0, []
   for batch in evaluation.scored():
     real = np.asarray(batch['index']) >= 0
     done += int(real.sum())
@@ -100,6 +100,7 @@ def evaluate(
     if particles is not None:
       filtered = np.asarray(particles(evaluation.variables, *inputs), np.float64)
     trivial = _trivial(evaluation, fitted, batch)
+    names = list(trivial)
     scores = Scores(np.asarray(batch['index']), sums, filtered, trivial)
     counted = real & (sums.steps[:, 0] > 0)
     parts.append(jax.tree.map(functools.partial(_rows, counted), scores))
@@ -110,8 +111,9 @@ def evaluate(
       f'than the {evaluation.first} steps that are given; use a smaller --num_context'
     )
   scores = jax.tree.map(lambda *values: np.concatenate(values), *parts)
-  order = np.argsort(scores.index)
-  return _results(evaluation, jax.tree.map(functools.partial(_rows, order), scores))
+  scores = jax.tree.map(functools.partial(_rows, np.argsort(scores.index)), scores)
+  # Going through a tree has sorted them.
+  return _results(evaluation, scores._replace(trivial={n: scores.trivial[n] for n in names}))
 
 
 def _rows(chosen: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -214,6 +214,7 @@ def test_tables_are_in_nats_per_step():
   assert [header.find(title) for title in titles] == sorted(header.find(t) for t in titles)
   assert 'uncorrected' not in header
   assert f'≤ {results[0].nats_per_step:.3f}' in rows[0]
+  assert [row.split()[0] for row in rows] == ['known', 'static', 'copy-last']
   paper = contract(1, 'avf_paper', data_space='8bit', dequantisation='discretised')
   paper = dataclasses.replace(paper, measure='probability', resolution=None)
   found = dataclasses.replace(results[0], contract=paper, uncorrected_sequence_mean=4.5)
@@ -221,6 +222,7 @@ def test_tables_are_in_nats_per_step():
   assert header.find('sequence mean') < header.find('uncorrected') < header.find('nats/step')
   assert 'bits/dim' in header
   assert '4.500' in row
+  assert 'uncorrected: sums divided by all steps' in said
   assert 'probability of 8-bit levels; floor 0.000 nats/dim' in said
 
 
