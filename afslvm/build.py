@@ -8,38 +8,29 @@ that names the nearest valid one.
 import dataclasses
 import importlib
 import json
-from collections.abc import Mapping
+import math
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from afslvm import schema
-from afslvm.errors import ConfigError, nearest
-from afslvm.flows import conditioners, temporal
-from afslvm.inference.direct import Direct
-from afslvm.likelihoods.gaussian import Gaussian
+from afslvm.build_models import label, model
+from afslvm.errors import ConfigError, DataError, nearest
+from afslvm.likelihoods.bernoulli import Bernoulli
 from afslvm.models.base import SequenceModel
-from afslvm.models.priors import FlowPrior, LatentPrior, LSTMPrior
-from afslvm.models.slvm import SLVM
-from afslvm.models.standard_normal import StandardNormal
-from afslvm.models.temporal_flow import TemporalFlow
-from afslvm.networks import dcgan
-from afslvm.networks.mlp import MLP
+from afslvm.models.latent import LatentVariableModel
 from afslvm.objectives.objective import ObjectiveSettings
 from afslvm.training.settings import OptimizerSettings, TrainSettings
-from afslvm.types import EventShape
 
 SECTIONS = ('seed', 'data', 'model', 'objective', 'optimizer', 'train')
-DATA_KEYS = ('name', 'data_dir', 'source', 'length', 'dequantisation')
-MODELS = {'standard_normal': StandardNormal, 'temporal_flow': TemporalFlow, 'slvm': SLVM}
-PRIORS = {'lstm': LSTMPrior, 'temporal_flow': FlowPrior}
-INFERENCES = {'direct': Direct}
-LIKELIHOODS = {'gaussian': Gaussian}
-ENCODERS = {'dcgan': dcgan.DcganEncoder, 'mlp': MLP}
-DECODERS = {'dcgan': dcgan.DcganDecoder, 'mlp': MLP}
-CONDITIONERS = {
-  'conv': conditioners.ConvConditioner,
-  'dense': conditioners.DenseConditioner,
+DATA_KEYS = ('name', 'data_dir', 'source', 'length', 'min_length', 'transpose', 'dequantisation')
+__all__ = ['label', 'model']  # of build_models, for those who import this module alone
+WHOLE = ('binary', 'pcm16')  # music and sound, which are scored whole and in nats per step
+DATA_SPACES = {  # what their values are, and how they become what a model sees
+  '8bit': ('gauss256', 'uniform', 'discretised'),
+  'continuous': ('none',),
+  'binary': ('none',),
+  'pcm16': ('none',),
 }
 # 'module:Class', imported when asked for: TFDS takes half a second.
 DATASETS = {
@@ -66,119 +57,6 @@ def dataset_class(name: str) -> type:
   return getattr(importlib.import_module(module), attribute)
 
 
-# ---- models --------------------------------------------------------------------------------------
-
-
-def model(spec: dict[str, Any], event_shape: EventShape, place: str = 'model') -> SequenceModel:
-  """A sequence model on observations of `event_shape`, with its base models and conditioners."""
-  spec = dict(spec)
-  cls = schema.lookup(MODELS, spec.pop('name', None), f'{place}.name')
-  if cls is TemporalFlow:
-    return _temporal_flow(spec, event_shape, place)
-  if cls is SLVM:
-    return _slvm(spec, event_shape, place)
-  return schema.construct(cls, spec, place, event_shape=event_shape)
-
-
-def _temporal_flow(spec: dict[str, Any], event_shape: EventShape, place: str) -> TemporalFlow:
-  """`base` and `conditioner` are sections; every other key belongs to the transform."""
-  base = model(_pop_section(spec, 'base', place), event_shape, f'{place}.base')
-  return TemporalFlow(event_shape=event_shape, base=base, flow=_flow(spec, event_shape, place))
-
-
-def _pop_section(spec: dict[str, Any], name: str, place: str) -> dict[str, Any]:
-  if not isinstance(spec.get(name), dict):
-    raise ConfigError(f'{place}.{name} is missing')
-  return dict(spec.pop(name))
-
-
-def _flow(
-  spec: dict[str, Any], event_shape: EventShape, place: str
-) -> temporal.AutoregressiveAffine:
-  network = _pop_section(spec, 'conditioner', place)
-  where = f'{place}.conditioner'
-  network_cls = schema.lookup(CONDITIONERS, network.pop('name', None), f'{where}.name')
-  expected = 3 if network_cls is conditioners.ConvConditioner else 1
-  if len(event_shape) != expected:
-    raise ConfigError(
-      f'{where}.name: this network takes observations with {expected} axes, the data have shape '
-      f'{event_shape}; use {"conv" if len(event_shape) == 3 else "dense"}'
-    )
-  conditioner = schema.construct(network_cls, network, where, event_shape=event_shape)
-  patch = getattr(conditioner, 'patch', 1)
-  if any(size % patch for size in event_shape[:2]) and patch > 1:
-    raise ConfigError(f'{where}.patch={patch} does not divide frames of {event_shape[:2]}')
-  return schema.construct(temporal.AutoregressiveAffine, spec, place, conditioner=conditioner)
-
-
-def _slvm(spec: dict[str, Any], event_shape: EventShape, place: str) -> SLVM:
-  """Sections for encoder, decoder, prior, inference and likelihood."""
-  parts = {
-    name: _pop_section(spec, name, place)
-    for name in ('encoder', 'decoder', 'prior', 'inference', 'likelihood')
-  }
-  schema.check_keys(spec, ('latent_size',), place)
-  size = spec.get('latent_size')
-  if type(size) is not int or size < 1:
-    raise ConfigError(f'{place}.latent_size={size!r} must be an integer, 1 or more')
-  encoder = _network(ENCODERS, parts['encoder'], event_shape, f'{place}.encoder')
-  given = {'latent_size': size, 'encoder': encoder}
-  return SLVM(
-    event_shape=event_shape,
-    latent_size=size,
-    likelihood=_named(
-      LIKELIHOODS, parts['likelihood'], place, 'likelihood', event_shape=event_shape
-    ),
-    inference=_named(INFERENCES, parts['inference'], place, 'inference', **given),
-    dynamics=_latent_prior(parts['prior'], size, f'{place}.prior'),
-    decoder=_network(DECODERS, parts['decoder'], event_shape, f'{place}.decoder'),
-  )
-
-
-def _named(
-  table: Mapping[str, type], spec: dict[str, Any], place: str, key: str, **given: Any
-) -> Any:
-  """The class that a section names, with its other keys as arguments."""
-  cls = schema.lookup(table, spec.pop('name', None), f'{place}.{key}.name')
-  return schema.construct(cls, spec, f'{place}.{key}', **given)
-
-
-def _latent_prior(spec: dict[str, Any], latent_size: int, place: str) -> LatentPrior:
-  """A prior of z; `temporal_flow` wraps another, in the words of the flows on x."""
-  cls = schema.lookup(PRIORS, spec.pop('name', None), f'{place}.name')
-  if cls is not FlowPrior:
-    return schema.construct(cls, spec, place, latent_size=latent_size)
-  base = _latent_prior(_pop_section(spec, 'base', place), latent_size, f'{place}.base')
-  flow = _flow(spec, (latent_size,), place)
-  if flow.boundary != 'learned':
-    raise ConfigError(
-      f"{place}.boundary={flow.boundary!r}: no latent variable is given; use 'learned'"
-    )
-  return FlowPrior(latent_size=latent_size, base=base, flow=flow)
-
-
-def _network(
-  table: Mapping[str, type], spec: dict[str, Any], event_shape: EventShape, place: str
-) -> Any:
-  """An encoder of observations or a decoder; DCGAN's must fit the frames."""
-  cls = schema.lookup(table, spec.pop('name', None), f'{place}.name')
-  if cls is MLP:
-    return schema.construct(cls, spec, place)
-  if len(event_shape) != 3:
-    raise ConfigError(
-      f'{place}.name: dcgan takes frames, the data have shape {event_shape}; use mlp'
-    )
-  given = {'frame_size': event_shape[:2]} if cls is dcgan.DcganDecoder else {}
-  network = schema.construct(cls, spec, place, **given)
-  halvings = len(network.widths)
-  if any(side % 2**halvings for side in event_shape[:2]):
-    raise ConfigError(
-      f'{place}.widths={network.widths} halve frames {halvings} times, which '
-      f'{event_shape[0]}x{event_shape[1]} does not allow; give fewer widths'
-    )
-  return network
-
-
 # ---- data ----------------------------------------------------------------------------------------
 
 
@@ -193,11 +71,12 @@ def dataset(data: dict[str, Any]) -> Any:
 
 def check_data(data: dict[str, Any], builder: Any, sequence_model: SequenceModel):
   """Raises ConfigError for a `data` section that contradicts the builder or the model."""
-  kinds = ('none',) if builder.data_space == 'continuous' else ('gauss256', 'uniform')
+  kinds = DATA_SPACES[builder.data_space]
   kind = data.get('dequantisation')
   if kind not in kinds:
     hint = nearest(str(kind), kinds) or f'; {builder.data_space} data take {" or ".join(kinds)}'
     raise ConfigError(f'data.dequantisation={kind!r} does not fit{hint}')
+  _check_measure(builder.data_space, kind, sequence_model)
   length = data.get('length')
   if type(length) is not int or not 1 <= length <= builder.num_frames:
     raise ConfigError(
@@ -208,6 +87,48 @@ def check_data(data: dict[str, Any], builder: Any, sequence_model: SequenceModel
       f"data.length={length} leaves nothing to score after the flows' "
       f'{sequence_model.num_context} context steps; use {sequence_model.num_context + 1} or more'
     )
+
+
+def _check_measure(data_space: str, kind: str, sequence_model: SequenceModel):
+  """Discrete data need probabilities, and probabilities discrete data without flows or noise."""
+  core = sequence_model.core
+  measure = core.likelihood.measure if isinstance(core, LatentVariableModel) else core.measure
+  if measure != 'density' and core is not sequence_model:
+    raise ConfigError(
+      'model: flows pass on continuous values, which have no probability; use the gaussian '
+      'likelihood inside them'
+    )
+  discrete = data_space == 'binary' or kind == 'discretised'
+  if discrete and measure == 'density':
+    needed = 'bernoulli' if data_space == 'binary' else 'discretized_gaussian'
+    raise ConfigError(
+      f'model.likelihood gives a density, which says nothing of {data_space} data without noise; '
+      f'use {needed}'
+    )
+  binary = isinstance(core, LatentVariableModel) and isinstance(core.likelihood, Bernoulli)
+  if measure != 'density' and not discrete and data_space != 'pcm16':
+    raise ConfigError(
+      f'model.likelihood gives probabilities, but data.dequantisation={kind!r} makes the data '
+      'continuous; use the gaussian likelihood'
+      + ('' if data_space != '8bit' else ", or data.dequantisation='discretised'")
+    )
+  if binary != (data_space == 'binary'):
+    raise ConfigError(
+      f'model.likelihood: {data_space} data need '
+      f'{"bernoulli" if data_space == "binary" else "gaussian or discretized_gaussian"}'
+    )
+
+
+def bin_width(builder: Any) -> float:
+  """Distance of neighbouring values as models see them: 0 if continuous, NaN if unknown yet."""
+  if builder.data_space == '8bit':
+    return 1.0 / 255.0
+  if builder.data_space != 'pcm16':
+    return 0.0
+  try:
+    return builder.resolution
+  except DataError:
+    return math.nan  # whoever opens the data is told to prepare them first
 
 
 # ---- whole experiments ---------------------------------------------------------------------------
@@ -246,9 +167,21 @@ def parts(config: ConfigDict) -> Parts:
   objective = schema.construct(ObjectiveSettings, plain['objective'], 'objective')
   objective.check()
   builder = dataset(data)
-  sequence_model = model(plain['model'], builder.event_shape)
+  sequence_model = model(plain['model'], builder.event_shape, bin_width=bin_width(builder))
   check_data(data, builder, sequence_model)
+  _check_gradients(sequence_model, objective)
   return Parts(seed, data, builder, sequence_model, objective, optimizer, train, plain)
+
+
+def _check_gradients(sequence_model: SequenceModel, objective: ObjectiveSettings):
+  """Variational EM is defined for the plain bound."""
+  core = sequence_model.core
+  if not isinstance(core, LatentVariableModel) or core.gradients != 'em':
+    return
+  if (objective.bound, objective.free_nats, objective.kl_balance) != ('elbo', 0.0, 0.5):
+    raise ConfigError(
+      "model.gradients='em' needs objective.bound=elbo, free_nats=0.0 and kl_balance=0.5"
+    )
 
 
 def experiment(config_parts: Parts):
@@ -266,10 +199,16 @@ def experiment(config_parts: Parts):
   options = {
     'batch_size': config_parts.train.batch_size,
     'length': data['length'],
+    'min_frames': data.get('min_length') or None,
     'process_index': jax.process_index(),
     'process_count': jax.process_count(),
   }
   source = {split: prepare.open_split(builder, split) for split in ('train', 'validation')}
+  training = source['train']
+  if data.get('transpose'):
+    from afslvm.data import music
+
+    training = music.transposed(training, data['transpose'])
   return Experiment(
     model=config_parts.model,
     objective=config_parts.objective,
@@ -278,14 +217,25 @@ def experiment(config_parts: Parts):
     seed=config_parts.seed,
     train=config_parts.train,
     optimizer=config_parts.optimizer,
-    training_batches=lambda: pipeline.training_batches(
-      source['train'], seed=config_parts.seed, **options
-    ),
-    validation_batches=lambda: pipeline.evaluation_batches(source['validation'], **options),
+    training_batches=lambda: pipeline.training_batches(training, seed=config_parts.seed, **options),
+    validation_batches=_validation_batches(builder, source['validation'], options),
     fingerprint=prepare.fingerprint(builder),
+    per_step=builder.data_space in WHOLE,
     config=config_parts.config,
     picture=_picture(config_parts.model, data['dequantisation'], source['validation'], options),
   )
+
+
+def _validation_batches(builder: Any, source: Any, options: dict[str, Any]):
+  """Makes an iterator over what selects checkpoints: whole songs and utterances, crops of video."""
+  from afslvm.data import pipeline
+  from afslvm.training import distributed
+
+  if builder.data_space not in WHOLE:
+    return lambda: pipeline.evaluation_batches(source, **options)
+  # Few shapes, so that little is compiled.
+  whole = pipeline.whole_sequences(source, batch_size=options['batch_size'], max_buckets=3)
+  return lambda: ({'x': b['x'], 'mask': b['mask']} for b in map(distributed.share_of, whole))
 
 
 def _picture(sequence_model: SequenceModel, kind: str, source: Any, options: dict[str, Any]):
@@ -309,17 +259,6 @@ def _picture(sequence_model: SequenceModel, kind: str, source: Any, options: dic
 
 
 # ---- what to call it -----------------------------------------------------------------------------
-
-
-def label(spec: dict[str, Any]) -> str:
-  """The name of a model in tables: '2-AF', 'SLVM', 'SLVM + 1-AF'."""
-  flows = 0
-  while spec['name'] == 'temporal_flow':
-    flows, spec = flows + 1, spec['base']
-  if spec['name'] == 'standard_normal':
-    return f'{flows}-AF' if flows else 'N(0, I)'
-  name = spec['name'].upper()
-  return f'{name} + {flows}-AF' if flows else name
 
 
 def dataset_label(builder: Any) -> str:
@@ -349,6 +288,26 @@ def evaluation_batches(config_parts: Parts, batch_size: int, length: int):
     return iter(pipeline.evaluation_batches(source, batch_size=batch_size, length=length))
 
   return batches
+
+
+def with_iterations(config_parts: Parts, num_iterations: int) -> Parts:
+  """The same experiment with another number of inference iterations; parameters keep their shapes.
+
+  Raises:
+    ConfigError: the inference has none.
+  """
+  config = json.loads(json.dumps(config_parts.config))
+  section = config['model']
+  while 'base' in section and 'inference' not in section:
+    section = section['base']
+  inference = section.get('inference', {})
+  if 'num_iterations' not in inference:
+    raise ConfigError(
+      f'--inference_iterations={num_iterations}: this model has no iterative inference; leave the '
+      'flag out'
+    )
+  inference['num_iterations'] = num_iterations
+  return parts(ConfigDict(config))
 
 
 def abstract_variables(sequence_model: SequenceModel, length: int) -> dict[str, Any]:

@@ -51,7 +51,17 @@ DCGAN_DECODER = {
   'initialization': 'lecun',
   'compute_dtype': 'float32',
 }
-MLP = {'name': 'mlp', 'features': 64, 'depth': 2, 'initialization': 'lecun'}
+LAYERS = {
+  'features': 64,
+  'depth': 2,
+  'activation': 'relu',
+  'dropout': 0.0,
+  'initialization': 'lecun',
+}
+MLP = {'name': 'mlp', **LAYERS}
+LATENT_HEADS = {'log_scale_low': -7.5, 'log_scale_high': 2.5, 'head_initialization': ''}
+RECURRENCE = {'features': 256, 'cell': 'lstm'}
+LATENT = {'gradients': 'bptt', 'unroll': 1}
 LSTM_PRIOR = {
   'name': 'lstm',
   'features': 256,
@@ -63,14 +73,44 @@ LSTM_PRIOR = {
   'log_scale_high': 5.0,
   'initialization': 'lecun',
 }
+SMOOTHING = {'smoothing': 0, 'smoothing_cell': 'gru'}
 DIRECT = {
   'name': 'direct',
+  **SMOOTHING,
+  'features': 256,
+  'depth': 0,
+  'activation': 'relu',
+  'dropout': 0.0,
   'hidden': 256,
   'layers': 2,
   'residual': False,
   'log_scale_low': -15.0,
   'log_scale_high': 5.0,
   'initialization': 'lecun',
+  'head_initialization': '',
+}
+AT_PRIOR = {'name': 'prior'}
+ITERATIVE = {
+  'name': 'iterative',
+  **SMOOTHING,
+  'start': AT_PRIOR,
+  'num_iterations': 1,
+  'update': 'highway',
+  'gradient_encoding': 'layer_norm',
+  'estimates': True,
+  'errors': False,
+  'observation': False,
+  'num_draws': 1,
+  'features': 1024,
+  'depth': 2,
+  'gate_bias': 0.0,
+  'normalize_mean': False,
+  'step_size': 0.1,
+  'gradient_scale': 1.0,
+  'second_order': True,
+  'log_scale_low': -7.5,
+  'log_scale_high': 2.5,
+  'initialization': 'xavier',
 }
 GAUSSIAN = {
   'name': 'gaussian',
@@ -80,17 +120,27 @@ GAUSSIAN = {
   'log_scale_high': 2.0,
   'initialization': 'lecun',
 }
+DISCRETIZED_GAUSSIAN = {
+  **GAUSSIAN,
+  'name': 'discretized_gaussian',
+  'bin_width': 0.0,
+  'bins': 'centered',
+}
+BERNOULLI = {'name': 'bernoulli', 'initial_rate': 0.5, 'initialization': 'lecun'}
 OBJECTIVE = {
   'bound': 'elbo',
   'num_samples': 1,
   'resample_threshold': 0.5,
+  'first_scored': 0,
   'kl_initial_weight': 1.0,
   'kl_warmup_steps': 0,
+  'kl_warmup_power': 1.0,
   'free_nats': 0.0,
   'kl_balance': 0.5,
 }
 OPTIMIZER = {
   'learning_rate': 1e-4,
+  'inference_learning_rate': 0.0,
   'schedule': 'constant',
   'warmup_steps': 0,
   'final_fraction': 0.0,
@@ -110,7 +160,14 @@ TRAIN = {
   'validation_batches': 8,
   'max_skipped': 10,
 }
-DATA = {'data_dir': '', 'source': '', 'length': 13, 'dequantisation': 'gauss256'}
+DATA = {
+  'data_dir': '',
+  'source': '',
+  'length': 13,
+  'min_length': 0,
+  'transpose': 0,
+  'dequantisation': 'gauss256',
+}
 MOVING_DIGITS = {
   'name': 'moving_digits',
   'frame_size': 16,
@@ -184,12 +241,68 @@ def slvm(
   return {
     'name': 'slvm',
     'latent_size': latent_size,
+    **LATENT,
     'encoder': {**(MLP if mlp['encoder'] else DCGAN_ENCODER), **encoder},
     'decoder': {**(MLP if mlp['decoder'] else DCGAN_DECODER), **decoder},
     'prior': prior if prior.get('name') == 'temporal_flow' else {**LSTM_PRIOR, **prior},
-    'inference': {**DIRECT, **inference},
-    'likelihood': {**GAUSSIAN, **likelihood},
+    'inference': inference_section(inference),
+    'likelihood': likelihood_section(likelihood),
   }
+
+
+def srnn(latent_size: int, parts: dict, **options) -> dict:
+  """SRNN; `parts` are embedding, recurrence, prior, decoder, encoder, inference and likelihood."""
+  return {
+    'name': 'srnn',
+    'latent_size': latent_size,
+    **LATENT,
+    'posterior_sees_latent': False,
+    'dropout': 0.0,
+    **options,
+    'embedding': {**LAYERS, **parts['embedding']},
+    **_recurrent_parts(parts),
+  }
+
+
+def vrnn(latent_size: int, parts: dict, **options) -> dict:
+  """VRNN; `parts` are those of SRNN, observation_network and latent_network for embedding."""
+  return {
+    'name': 'vrnn',
+    'latent_size': latent_size,
+    **LATENT,
+    **options,
+    'observation_network': {**LAYERS, **parts['observation_network']},
+    'latent_network': {**LAYERS, **parts['latent_network']},
+    **_recurrent_parts(parts),
+  }
+
+
+def _recurrent_parts(parts: dict) -> dict:
+  return {
+    'recurrence': {**RECURRENCE, **parts['recurrence']},
+    'prior': {**LAYERS, **LATENT_HEADS, **parts['prior']},
+    'decoder': {**LAYERS, **parts['decoder']},
+    'encoder': {**MLP, **parts['encoder']},
+    'inference': inference_section(parts['inference']),
+    'likelihood': likelihood_section(parts['likelihood']),
+  }
+
+
+def inference_section(given: dict) -> dict:
+  """Direct unless named; `start` of an iterative one is a section of the same kind."""
+  if given.get('name') != 'iterative':
+    return {**DIRECT, **given}
+  start = given.get('start', AT_PRIOR)
+  if start != AT_PRIOR:
+    start = inference_section(start)
+  return {**ITERATIVE, **given, 'start': start}
+
+
+def likelihood_section(given: dict) -> dict:
+  """Gaussian unless named."""
+  sections = (GAUSSIAN, DISCRETIZED_GAUSSIAN, BERNOULLI)
+  named = {section['name']: section for section in sections}
+  return {**named[given.get('name', 'gaussian')], **given}
 
 
 def prior_flow(base: dict, conditioner: dict, flow: dict) -> dict:

@@ -9,15 +9,22 @@ import jax.numpy as jnp
 from afslvm.flows.conditioners import ConvConditioner, DenseConditioner
 from afslvm.flows.temporal import AutoregressiveAffine
 from afslvm.inference.direct import Direct
+from afslvm.inference.iterative import Iterative
+from afslvm.likelihoods.bernoulli import Bernoulli
+from afslvm.likelihoods.discretized_gaussian import DiscretizedGaussian
 from afslvm.likelihoods.gaussian import Gaussian
 from afslvm.models.base import SequenceModel, StepTerms
 from afslvm.models.priors import FlowPrior, LSTMPrior
 from afslvm.models.slvm import SLVM
+from afslvm.models.srnn import SRNN
 from afslvm.models.standard_normal import StandardNormal
 from afslvm.models.temporal_flow import TemporalFlow
+from afslvm.models.vrnn import VRNN
 from afslvm.networks.conv import Normalization
 from afslvm.networks.dcgan import DcganDecoder, DcganEncoder
-from afslvm.networks.mlp import MLP
+from afslvm.networks.heads import LocLogScale
+from afslvm.networks.mlp import MLP, JointMLP
+from afslvm.networks.recurrent import Recurrence
 
 FRAME, VECTOR = (4, 6, 2), (3,)
 LATENT = 2
@@ -52,7 +59,63 @@ def flow_prior(base=None):
   return FlowPrior(LATENT, base=base or lstm_prior(first_step='learned'), flow=flow)
 
 
-def slvm(event_shape=VECTOR, dynamics=None, layers=1, residual=False, **likelihood):
+def direct(encoder=None, **options):
+  small = {'features': 4, 'depth': 1, 'hidden': 3, 'layers': 0}
+  return Direct(LATENT, encoder=encoder, **{**small, **options})
+
+
+def avf(encoder=None, **options):
+  return Iterative(LATENT, encoder=encoder, **{'features': 6, 'depth': 2, **options})
+
+
+def binned():
+  return DiscretizedGaussian(VECTOR, bin_width=0.1)
+
+
+def _recurrent(inference, likelihood, gradients, options):
+  return {
+    'latent_size': LATENT,
+    'likelihood': likelihood or Gaussian(VECTOR),
+    'inference': inference or direct(**options),
+    'gradients': gradients,
+    'prior_heads': LocLogScale(LATENT),
+    'decoder': JointMLP(5, depth=2),
+  }
+
+
+def srnn(
+  cell='lstm', inference=None, likelihood=None, gradients='bptt', posterior_sees_latent=False, **q
+):
+  return SRNN(
+    VECTOR,
+    recurrence=Recurrence(4, cell),
+    transition_network=JointMLP(5, activation='clipped_leaky_relu'),
+    embedding=MLP(features=3, depth=1),
+    posterior_sees_latent=posterior_sees_latent,
+    **_recurrent(inference, likelihood, gradients, q),
+  )
+
+
+def vrnn(inference=None, likelihood=None, gradients='bptt', **q):
+  return VRNN(
+    VECTOR,
+    recurrence=Recurrence(4),
+    observation_network=MLP(features=5, depth=1),
+    latent_network=MLP(features=5, depth=1),
+    transition_network=MLP(features=5, depth=1),
+    **_recurrent(inference, likelihood, gradients, q),
+  )
+
+
+def slvm(
+  event_shape=VECTOR,
+  dynamics=None,
+  layers=1,
+  residual=False,
+  inference=None,
+  gradients='bptt',
+  **likelihood,
+):
   """SLVM of MLPs for vectors, of DCGAN's networks for frames."""
   encoder, decoder = MLP(features=5, depth=1), MLP(features=5, depth=1)
   if len(event_shape) == 3:
@@ -62,7 +125,9 @@ def slvm(event_shape=VECTOR, dynamics=None, layers=1, residual=False, **likeliho
     event_shape,
     latent_size=LATENT,
     likelihood=Gaussian(event_shape, **likelihood),
-    inference=Direct(LATENT, encoder=encoder, hidden=3, layers=layers, residual=residual),
+    inference=inference
+    or Direct(LATENT, encoder=encoder, hidden=3, layers=layers, residual=residual),
+    gradients=gradients,
     dynamics=dynamics or lstm_prior(layers=layers),
     decoder=decoder,
   )
@@ -90,8 +155,24 @@ MODELS = {
     1, dense(), base=slvm(dynamics=flow_prior(), residual=True), boundary='learned'
   ),
   '2 flows around slvm dcgan batch': lambda: flows(2, conv(), base=slvm(FRAME)),
+  'slvm avf highway': lambda: slvm(inference=avf(errors=True, observation=True)),
+  'slvm dcgan batch avf em': lambda: slvm(
+    FRAME, inference=avf(update='learned_sgd', num_draws=2), gradients='em'
+  ),
+  'flow around slvm avf': lambda: flows(1, dense(), base=slvm(inference=avf(num_iterations=2))),
+  'srnn': lambda: srnn(),
+  'srnn gru residual bernoulli': lambda: srnn(
+    'gru', likelihood=Bernoulli(VECTOR), posterior_sees_latent=True, residual=True
+  ),
+  'srnn em': lambda: srnn(gradients='em'),
+  'srnn avf from residual em': lambda: srnn(
+    inference=avf(start=direct(residual=True), gradient_encoding='log_sign'), gradients='em'
+  ),
+  'srnn vfem': lambda: srnn(inference=avf(update='adam', num_iterations=3), likelihood=binned()),
+  'vrnn': lambda: vrnn(),
+  'vrnn discretized avf': lambda: vrnn(inference=avf(normalize_mean=True), likelihood=binned()),
 }
-LATENT_MODELS = [name for name in MODELS if 'slvm' in name]
+LATENT_MODELS = [name for name in MODELS if any(n in name for n in ('slvm', 'srnn', 'vrnn'))]
 FLOWS = {name: make for name, make in MODELS.items() if 'AF' in name}
 
 
@@ -128,7 +209,11 @@ class Recurrent(SequenceModel):
 def given_noise(model, noise):
   """Variables that give the latent noise, [B, T, Z] of the steps that the core sees, or [Z]."""
   if model.core is model:
-    return {'noise': {'latent': noise}} if model.bound != 'exact' else {}
+    if model.bound == 'exact':
+      return {}
+    draws = model.inference.num_samples
+    other = jnp.stack([0.5 * noise + s for s in range(draws)], axis=-2)
+    return {'noise': {'latent': noise, 'free_energy': other}}
   inner = given_noise(model.base, noise)
   return {'noise': {'base': inner['noise']}} if inner else {}
 

@@ -3,13 +3,12 @@
 Two dimensions by themselves; everything about them is known in closed form (`tests/oracles.py`).
 """
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from afslvm.distributions.normal import Normal
-from afslvm.inference.base import Inference
+from afslvm.inference.base import Inference, Inferred
 from afslvm.likelihoods.base import ConditionalLikelihood
 from afslvm.models.latent import LatentVariableModel
 
@@ -36,6 +35,10 @@ class Emission(ConditionalLikelihood):
   def mean(self, features):
     return self.distribution(features).loc
 
+  def error(self, features, x):
+    normal = self.distribution(features)
+    return (x - normal.loc) * jnp.exp(-2 * normal.log_scale)
+
   def saturation(self, features):
     return jnp.zeros(features.shape[0])
 
@@ -46,7 +49,6 @@ class Message(Inference):
   The mean can be moved by `shift` and the deviation stretched by exp(log_stretch), to be wrong.
   """
 
-  encoder: nn.Module | None = None
   future: bool = False
   blind: bool = False
   shift: float = 0.0
@@ -69,12 +71,12 @@ class Message(Inference):
   def initial_state(self, batch_size):
     return jnp.zeros((batch_size, 0))
 
-  def posterior(self, state, observed, context, prior):
+  def infer(self, state, observed, context, prior, free_energy=None):
     precision, weighted = jnp.split(observed, 2, axis=-1)
     before = jnp.exp(-2 * prior.log_scale)
     loc = (before * prior.loc + weighted) / (before + precision)
     log_scale = -0.5 * jnp.log(before + precision)
-    return state, Normal(loc + self.shift, log_scale + self.log_stretch)
+    return Inferred(state, Normal(loc + self.shift, log_scale + self.log_stretch))
 
 
 class LinearGaussian(LatentVariableModel):
@@ -98,13 +100,14 @@ class LinearGaussian(LatentVariableModel):
     return Normal(z_t * jnp.array(TRANSITION), scale)
 
 
-def make(**inference):
+def make(inference=None, gradients='bptt', **message):
   """The model with an inference procedure; by default the exact filtering posterior."""
   return LinearGaussian(
     (SIZE,),
     latent_size=SIZE,
     likelihood=Emission((SIZE,)),
-    inference=Message(SIZE, **inference),
+    inference=inference or Message(SIZE, **message),
+    gradients=gradients,
   )
 
 

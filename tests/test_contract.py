@@ -228,10 +228,11 @@ def test_generation_continues_the_filter(name):
   # Scored at its own prior mean: log-likelihood is at its mode there, whatever the flow does.
   terms = model.apply(given, filtered, x[:, 0], method='step')[1]
   prior = terms.latents.prior
-  mean = model.apply(given, prior.loc, method=decoded_mean)
+  mean = model.apply(given, filtered, prior.loc, method=decoded_mean, rngs=RNGS)
   expected = model.apply(given, filtered, mean, method=through_flows)
   np.testing.assert_allclose(drawn[:, 0], expected, rtol=1e-4, atol=1e-5)
-  assert float(jnp.abs(drawn[:, 1] - drawn[:, 0]).max()) > 0
+  if 'bernoulli' not in name:  # whose mode may stay
+    assert float(jnp.abs(drawn[:, 1] - drawn[:, 0]).max()) > 0
 
 
 def last_state(model, context):
@@ -241,9 +242,13 @@ def last_state(model, context):
   return state
 
 
-def decoded_mean(model, z):
+def decoded_mean(model, state, z):
   core = model.core
-  return core.likelihood.mean(core.decode(z, jnp.ones(z.shape[:1], bool)))
+  while hasattr(state, 'base'):
+    state = state.base
+  features = core.features(state.latent, z)
+  # What temperature 0 draws: the mode, for binary data.
+  return core.likelihood.sample(core.decode(features, jnp.ones(z.shape[:1], bool)), 0.0)
 
 
 def through_flows(model, state, y):

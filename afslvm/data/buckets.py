@@ -19,19 +19,22 @@ class Batch:
   indices: tuple[int, ...]
 
 
-def batches(lengths: np.ndarray, batch_size: int, max_steps: int) -> list[Batch]:
+def batches(
+  lengths: np.ndarray, batch_size: int, max_steps: int, max_buckets: int = MAX_BUCKETS
+) -> list[Batch]:
   """Divides sequences among batches, the short ones first.
 
-  The fewest buckets are taken, up to `MAX_BUCKETS`, whose padding is `MAX_PADDING` or less; all
+  The fewest buckets are taken, up to `max_buckets`, whose padding is `MAX_PADDING` or less; all
   batches of a bucket have the same shape.
 
   Args:
     lengths: steps of every sequence [N].
     batch_size: the most sequences in a batch.
     max_steps: the most steps of a batch, padding included, unless it is of one sequence.
+    max_buckets: the most shapes that batches may have.
   """
   best: list[Batch] = []
-  for ends in _bounds(lengths):
+  for ends in _bounds(lengths, max_buckets):
     found = _batches(lengths, ends, batch_size, max_steps)
     if not best or _steps(found) < _steps(best):
       best = found
@@ -56,7 +59,7 @@ def _batches(lengths: np.ndarray, ends: Sequence[int], batch_size: int, max_step
   return found
 
 
-def _bounds(lengths: np.ndarray):
+def _bounds(lengths: np.ndarray, max_buckets: int):
   """Yields for 1, 2, .. buckets the longest length of each, such that padding is least."""
   grain = -(-int(lengths.max()) // MAX_DISTINCT)
   values, counts = np.unique(-(-lengths // grain) * grain, return_counts=True)
@@ -66,7 +69,7 @@ def _bounds(lengths: np.ndarray):
   for end in range(1, len(values) + 1):
     steps[:end, end] = values[end - 1] * (below[end] - below[:end])
   cost, choices = steps[0], []
-  for _ in range(min(MAX_BUCKETS, len(values))):
+  for _ in range(min(max_buckets, len(values))):
     ends, end = [], len(values)
     for choice in reversed(choices):
       ends.append(end)

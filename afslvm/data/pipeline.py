@@ -116,10 +116,12 @@ def evaluation_batches(
   return _share(dataset, batch_size, process_index, process_count)
 
 
-def whole_sequences(source, *, batch_size: int, max_steps: int = 2**14) -> grain.IterDataset:
+def whole_sequences(
+  source, *, batch_size: int, max_steps: int = 2**14, max_buckets: int = buckets.MAX_BUCKETS
+) -> grain.IterDataset:
   """All sequences once and whole, those of similar length together.
 
-  Batches have few shapes, [b, T] of one of at most `buckets.MAX_BUCKETS` pairs, and at most a
+  Batches have few shapes, [b, T] of one of at most `max_buckets` pairs, and at most a
   quarter is added to the data's steps by padding, wherever so many buckets can do it. The short
   sequences come first. b is at most `batch_size`, and less where b * T would exceed `max_steps`.
 
@@ -127,6 +129,7 @@ def whole_sequences(source, *, batch_size: int, max_steps: int = 2**14) -> grain
     source: random access to sequences [T, *event], such as `prepare.open_split` returns.
     batch_size: the most sequences in a batch.
     max_steps: the most steps in a batch, all sequences together; one sequence may have more.
+    max_buckets: the most shapes; fewer compile faster and pad more.
 
   Returns:
     An iterable, again and again, over {'x': [b, T, *event], 'mask': bool [b, T], 'index': int64
@@ -145,7 +148,7 @@ def whole_sequences(source, *, batch_size: int, max_steps: int = 2**14) -> grain
     index = np.array([*batch.indices, *[-1] * fillers], np.int64)
     return {**_stack(rows), 'index': index}
 
-  plan = buckets.batches(_lengths(source), batch_size, max_steps)
+  plan = buckets.batches(_lengths(source), batch_size, max_steps, max_buckets)
   return grain.MapDataset.source(plan).map(padded).to_iter_dataset(_READ_AHEAD)
 
 

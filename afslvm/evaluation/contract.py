@@ -19,7 +19,7 @@ KINDS = ('exact', 'elbo')  # and 'iwae-K', 'fivo-K'
 # The least nats/dim that any model can report: the entropy of the noise, log 256 included.
 GAUSS256_FLOOR = 0.5 * math.log(2 * math.pi * math.e)
 FLOORS = {'gauss256': GAUSS256_FLOOR, 'uniform': 0.0, 'none': None, 'discretised': 0.0}
-MEASURES = ('density', 'probability')
+MEASURES = ('density', 'probability', 'bins of the AVF paper')
 # Of `scored_frames`: all steps to the end of each sequence.
 TO_THE_END = -1
 # What a table puts first where sequences differ in length; see `LikelihoodContract.average`.

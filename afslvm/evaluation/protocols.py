@@ -203,7 +203,7 @@ def contract(
       f'protocol {protocol.name}: this model gives densities, which {builder.data_space} values '
       'without noise do not have; use a likelihood of probabilities'
     )
-  if noise in ('gauss256', 'uniform') and model.measure == 'probability':
+  if noise in ('gauss256', 'uniform') and model.measure != 'density':
     raise ConfigError(
       f'protocol {protocol.name} adds noise to the values, this model gives probabilities of '
       'levels; use sequences or avf_paper'

@@ -1,5 +1,7 @@
 """What a latent variable model asks of its conditional likelihood."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 
 from afslvm.types import Array, EventShape
@@ -10,9 +12,13 @@ class ConditionalLikelihood(nn.Module):
 
   Attributes:
     event_shape: of one observation.
+    measure: what exp(log_prob) is: a 'density', or the 'probability' of a value of discrete data.
+      Numbers of two measures do not compare.
   """
 
   event_shape: EventShape
+
+  measure: ClassVar = 'density'
 
   def log_prob(self, features: Array, x: Array) -> Array:
     """log p(x | features) [N], nats, summed over the event."""
@@ -24,6 +30,10 @@ class ConditionalLikelihood(nn.Module):
 
   def mean(self, features: Array) -> Array:
     """The expectation [N, *event], for pictures."""
+    raise NotImplementedError
+
+  def error(self, features: Array, x: Array) -> Array:
+    """The precision-weighted error [N, *event]: the gradient of log_prob by the mean or logits."""
     raise NotImplementedError
 
   def saturation(self, features: Array) -> Array:

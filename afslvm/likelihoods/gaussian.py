@@ -1,7 +1,6 @@
 """Normal likelihood with a mean and a log-scale of every dimension (AF paper Section 4.1)."""
 
-import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -9,8 +8,8 @@ import jax.numpy as jnp
 
 from afslvm.distributions.normal import Normal
 from afslvm.likelihoods.base import ConditionalLikelihood
-from afslvm.networks import conv, mlp
-from afslvm.networks.strided import StridedConv
+from afslvm.likelihoods.heads import Head
+from afslvm.networks import conv
 from afslvm.transforms import affine
 from afslvm.types import Array
 
@@ -44,8 +43,8 @@ class Gaussian(ConditionalLikelihood):
 
   def setup(self):
     """Declares the heads."""
-    self.mean_head = _Head(self.event_shape, self.initialization)
-    self.log_scale_head = _Head(self.event_shape, self.initialization)
+    self.mean_head = Head(self.event_shape, self.initialization)
+    self.log_scale_head = Head(self.event_shape, self.initialization)
 
   def distribution(self, features: Array) -> Normal:
     """The normal of each observation, [N, *event]."""
@@ -72,27 +71,13 @@ class Gaussian(ConditionalLikelihood):
     """See base class."""
     return self.distribution(features).loc
 
+  def error(self, features: Array, x: Array) -> Array:
+    """See base class: (x - μ) / σ²."""
+    normal = self.distribution(features)
+    return (x - normal.loc) * jnp.exp(-2.0 * normal.log_scale)
+
   def saturation(self, features: Array) -> Array:
     """See base class."""
     log_scale = self.distribution(features).log_scale
     at_bound = affine.near_bounds(log_scale, self.log_scale_low, self.log_scale_high)
     return jnp.mean(at_bound.reshape(at_bound.shape[0], -1), axis=1)
-
-
-class _Head(nn.Module):
-  """One parameter of every dimension, from maps of half the size or from vectors."""
-
-  event_shape: tuple[int, ...]
-  initialization: str
-
-  @nn.compact
-  def __call__(self, features: Array) -> Array:
-    if features.ndim == 4:
-      channels = self.event_shape[-1]
-      # In float32, of whose products accelerators round off bits unless told not to.
-      options: dict[str, Any] = {'transposed': True, 'precision': 'highest'}
-      layer = StridedConv(channels, initialization=self.initialization, name='conv', **options)
-      return layer(features.astype(jnp.float32))
-    size, fan_in = math.prod(self.event_shape), features.shape[-1]
-    layer = mlp.dense(size, self.initialization, fan_in, 'dense', precision='highest')
-    return layer(features).reshape(-1, *self.event_shape)

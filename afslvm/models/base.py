@@ -6,7 +6,9 @@ each other through a recurrence override `sequence_terms` with a parallel comput
 test says that it equals the steps.
 
 Random numbers inside a model come from the `sample` stream, or, those of latent variables, from
-the collection `noise` where it is given. BatchNorm is in training mode exactly when the
+the collection `noise` where it is given; dropout is active where the stream `dropout` is given. The
+collection `annealing` tells latent variable models the weight of the divergence in training.
+BatchNorm is in training mode exactly when the
 `batch_stats` collection is mutable.
 """
 
@@ -43,6 +45,7 @@ class StepTerms(struct.PyTreeNode):
   log_det: Array  # log |det dx_t / dy_t|, summed over flows
   scored: Array  # bool: steps that count
   latents: Latents | None = None
+  local: Array | None = None  # in variational EM, what inference is trained by; a value in nats
 
   @property
   def elbo(self) -> Array:
@@ -72,6 +75,7 @@ class StepTerms(struct.PyTreeNode):
       kl=keep(self.kl),
       log_det=keep(self.log_det),
       scored=scored,
+      local=None if self.local is None else keep(self.local),
     )
 
   def padded_front(self, steps: int) -> 'StepTerms':
@@ -108,6 +112,11 @@ class SequenceModel(nn.Module):
   def bound(self) -> str:
     """What a sum of `StepTerms.elbo` is: 'exact' or 'elbo'."""
     return 'exact'
+
+  @property
+  def measure(self) -> str:
+    """Whether exp of it is a 'density', or the 'probability' of discrete data."""
+    return 'density'
 
   def initial_state(self, batch_size: int) -> PyTree:
     """The state before the first step, every array with a leading [B]."""
@@ -147,6 +156,10 @@ class SequenceModel(nn.Module):
   def core(self) -> 'SequenceModel':
     """The model inside all flows."""
     return self
+
+  def at_core(self, collection: PyTree) -> PyTree:
+    """A collection of variables of the core, as one of the whole model."""
+    return collection
 
   def without_flows(self, x: Array, mask: Array) -> tuple[Array, Array]:
     """What the core sees of x [B, T, *event], [B, T', *event], and the flows' log_det [B, T']."""
@@ -204,12 +217,17 @@ class SequenceModel(nn.Module):
       )
     if parallel:
       return self.continue_in_parallel(context, num_steps, temperature)
+    state = self.condition(context)
+    times = jnp.zeros((context.shape[0], num_steps))
+    return self._scan(lambda model, carry, _: model.predict(carry, temperature), state, times)[1]
+
+  def condition(self, context: Array) -> PyTree:
+    """The state after a context [B, C, *event]."""
     state = self.initial_state(context.shape[0])
     if context.shape[1]:
       everywhere = jnp.ones(context.shape[:2], bool)
       state, _ = self._scan(_step, state, (context, everywhere))
-    times = jnp.zeros((context.shape[0], num_steps))
-    return self._scan(lambda model, carry, _: model.predict(carry, temperature), state, times)[1]
+    return state
 
   def continue_in_parallel(
     self, context: Array, num_steps: int, temperature: float | Array
@@ -217,17 +235,21 @@ class SequenceModel(nn.Module):
     """`generate` without a loop over time, where the model has such a form."""
     return self.generate(context, num_steps, temperature)
 
-  def _scan(self, function: Any, state: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]:
+  def _scan(
+    self, function: Any, state: PyTree, inputs: PyTree, unroll: int = 1
+  ) -> tuple[PyTree, PyTree]:
     """Applies `function(model, state, input_t)` over axis 1 of `inputs`, each [B, T, ...]."""
     training = self.is_mutable_collection('batch_stats')
+    given = ('params', 'noise', 'annealing', *(() if training else ('batch_stats',)))
     scan = nn.scan(
       function,
-      variable_broadcast=('params', 'noise', *(() if training else ('batch_stats',))),
+      variable_broadcast=given,
       variable_carry='batch_stats' if training else False,
       variable_axes={'visuals': 1},
-      split_rngs={'params': False, 'sample': True},
+      split_rngs={'params': False, 'sample': True, 'dropout': True},
       in_axes=1,
       out_axes=1,
+      unroll=unroll,
     )
     return scan(self, state, inputs)
 

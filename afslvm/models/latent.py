@@ -1,64 +1,47 @@
-"""What all latent variable models share: filtering, scoring and generation from four methods.
+"""What all latent variable models share: filtering, scoring and generation from a few methods.
 
 A leaf reads like its graphical model: `initial_latent`, `prior`, `features` and `transition`. Only
-what is recurrent runs inside the scan; observations are encoded before it, and decoder and
-likelihood evaluated after it, each on one batch of all frames. A property test says that this
-equals the steps.
+what depends on earlier draws runs inside the scan. Before it, on one batch of all frames,
+observations are encoded, and whatever the model remembers of observations alone is computed; after
+it, decoder and likelihood are evaluated. A property test says that this equals the steps.
 """
 
-from typing import Any, NamedTuple
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from afslvm.distributions.normal import Normal, kl_normal
-from afslvm.inference.base import Inference
+from afslvm.inference.base import Inference, StepFreeEnergy, local_objective
 from afslvm.likelihoods.base import ConditionalLikelihood
 from afslvm.models.base import Latents, SequenceModel, StepTerms
+from afslvm.models.filtering import Draws, Encoded, FilterState, Observed, Step
 from afslvm.types import Array, PyTree
 
-
-class FilterState(NamedTuple):
-  """What a latent variable model remembers between steps."""
-
-  latent: PyTree  # of the generative model
-  inference: PyTree  # of the inference procedure
+GRADIENTS = ('bptt', 'em')
 
 
-class Encoded(NamedTuple):
-  """Observations as recurrences need them; [B, T, ...], or [B, ...] of one step."""
-
-  for_posterior: Array
-  for_transition: Array
-
-
-class Observed(NamedTuple):
-  """Observations as steps need them; [B, T, ...], or [B, ...] of one step."""
-
-  x: Array
-  mask: Array
-  encoded: Encoded
-
-
-class Draws(NamedTuple):
-  """The randomness of steps; [B, T, ...], or [B, ...] of one step."""
-
-  noise: Array  # standard normal, [..., Z]
-  prior_noise: Array | None  # for draws from the prior, where diagnostics are asked for
-
-
-class LatentVariableModel(SequenceModel):
-  """p(x, z) = Π p(x_t | features(...)) p(z_t | ...), with a filtering posterior (AF paper Eq. 17).
+class LatentVariableModel(SequenceModel, kw_only=True):
+  """p(x, z) = Π p(x_t | features(...)) p(z_t | ...) and a posterior (AF paper Eq. 17; AVF Eq. 1).
 
   Attributes:
     latent_size: Z, the size of z_t.
     likelihood: p(x_t | features).
     inference: q(z_t | ...).
+    gradients: `bptt`, of the bound itself; or `em`, variational EM as in the AVF paper's code: the
+      generative parameters take the posterior's draws as given, and those of the inference are
+      trained for F_t of their own step alone, everything else held.
+    unroll: steps of the scan that are compiled as one.
   """
 
   latent_size: int
   likelihood: ConditionalLikelihood
   inference: Inference
+  gradients: str = 'bptt'
+  unroll: int = 1
+
+  choices: ClassVar = {'gradients': GRADIENTS}
+  limits: ClassVar = {'unroll': (1, None)}
 
   # ---- what a leaf states -----------------------------------------------------------------------
 
@@ -71,23 +54,49 @@ class LatentVariableModel(SequenceModel):
     raise NotImplementedError
 
   def context(self, state: PyTree) -> Array:
-    """What the posterior of this step sees of the past, [B, D]."""
+    """What the posterior of this step sees of earlier draws, [B, D]."""
     raise NotImplementedError
 
-  def features(self, state: PyTree, z_t: Array) -> Array:
-    """What the decoder sees, [B, F]; it should cost little, for it runs inside the scan."""
+  def features(self, state: PyTree, z_t: Array) -> PyTree:
+    """What the decoder sees, [B, ...]; it should cost little, for it runs inside the scan."""
     raise NotImplementedError
 
-  def transition(self, state: PyTree, z_t: Array, encoded_t: Array) -> PyTree:
-    """The state after z_t [B, Z] and an observation, encoded by `encode`."""
+  def transition(self, state: PyTree, z_t: Array, seen_t: PyTree) -> PyTree:
+    """The state after z_t [B, Z] and an observation, as `remember` gives it."""
     raise NotImplementedError
 
-  def encode(self, x: Array, mask: Array) -> Array:
-    """What transitions see of observations [B, T, *event]: [B, T, ...]; nothing, unless stated."""
+  def encode(self, x: Array, mask: Array) -> PyTree:
+    """Observations [B, T, *event] by themselves, [B, T, ...]; nothing, unless stated."""
     return jnp.zeros((*mask.shape, 0), x.dtype)
 
-  def decode(self, features: Array, mask: Array) -> Array:
-    """From features [N, F] to what the likelihood takes, [N, ...]; `mask` is [N]."""
+  def initial_memory(self, batch_size: int) -> PyTree:
+    """What is remembered of observations before the first; nothing, unless stated."""
+    del batch_size
+    return ()
+
+  def remember(self, memory: PyTree, encoded: PyTree) -> tuple[PyTree, PyTree]:
+    """Goes through encoded observations [B, T, ...], whatever the latent variables are.
+
+    Returns:
+      The memory after them, and what each transition sees, [B, T, ...]: at t it may depend on
+      x_<=t. By default observations are seen as they were encoded.
+    """
+    return memory, encoded
+
+  def evidence(self, x: Array, encoded: PyTree, memory: PyTree, seen: PyTree) -> Array:
+    """What the inference's encoder is shown, [B, T, ...]: x, unless stated.
+
+    Args:
+      x: [B, T, *event].
+      encoded: of them.
+      memory: before the first of them.
+      seen: of `remember`.
+    """
+    del encoded, memory, seen
+    return x
+
+  def decode(self, features: PyTree, mask: Array) -> Array:
+    """From features [N, ...] to what the likelihood takes, [N, ...]; `mask` is [N]."""
     del mask
     return features
 
@@ -98,42 +107,52 @@ class LatentVariableModel(SequenceModel):
     """See base class."""
     return 'elbo'
 
+  @property
+  def measure(self) -> str:
+    """That of the likelihood."""
+    return self.likelihood.measure
+
   def initial_state(self, batch_size: int) -> FilterState:
     """See base class."""
-    return FilterState(self.initial_latent(batch_size), self.inference.initial_state(batch_size))
+    return FilterState(
+      self.initial_latent(batch_size),
+      self.inference.initial_state(batch_size),
+      self.initial_memory(batch_size),
+    )
 
   def sequence_terms(self, x: Array, mask: Array) -> StepTerms:
-    """Only the recurrences run in the scan."""
+    """Only what depends on earlier draws runs in the scan."""
     state = self.initial_state(x.shape[0])
-    inputs = self.observe(x, mask).encoded, self._draws(mask.shape)
-    if self.is_initializing():
-      # Variables can't be created inside a scan: one plain step creates them.
-      first = self._filter(state, jax.tree.map(lambda value: value[:, 0], inputs))[1]
-      steps = jax.tree.map(lambda value: jnp.repeat(value[:, None], x.shape[1], axis=1), first)
-    else:
-      steps = self._scan(_filter, state, inputs)[1]
-    return self._terms(x, mask, *steps)
+    observed, _ = self._observe(state.memory, x, mask)
+    return self._terms(observed, self._filter_all(state, observed)[1])
 
   def step(
     self, state: FilterState, x_t: Array, mask_t: Array | None = None
   ) -> tuple[FilterState, StepTerms]:
     """See base class."""
     mask_t = jnp.ones(x_t.shape[:1], bool) if mask_t is None else mask_t
-    seen = self.observe(x_t[:, None], mask_t[:, None])
-    return self.advance(state, jax.tree.map(lambda value: value[:, 0], seen))
+    observed, memory = self._observe(state.memory, x_t[:, None], mask_t[:, None])
+    state, terms = self.advance(state, _at(observed, 0))
+    return state._replace(memory=memory), terms
 
   def observe(self, x: Array, mask: Array) -> Observed:
-    """See base class."""
-    return Observed(x, mask, Encoded(self.inference.encode(x, mask), self.encode(x, mask)))
+    """See base class; sequences are taken from their first step on."""
+    return self._observe(self.initial_memory(x.shape[0]), x, mask)[0]
 
   def advance(self, state: FilterState, observed_t: Observed) -> tuple[FilterState, StepTerms]:
-    """See base class."""
-    draws = self._draws((observed_t.x.shape[0], 1))
-    draws_t = jax.tree.map(lambda value: value[:, 0], draws)
-    state, outputs = self._filter(state, (observed_t.encoded, draws_t))
-    seen, *outputs = jax.tree.map(lambda value: value[:, None], (observed_t, *outputs))
-    terms = self._terms(seen.x, seen.mask, *outputs)
-    return state, jax.tree.map(lambda term: term[:, 0], terms)
+    """See base class; the state's memory is left as it was."""
+    observed = jax.tree.map(lambda value: value[:, None], observed_t)
+    state, step = self._filter(state, (observed_t, _at(self._draws(observed.mask.shape), 0)))
+    terms = self._terms(observed, jax.tree.map(lambda value: value[:, None], step))
+    return state, _at(terms, 0)
+
+  def condition(self, context: Array) -> FilterState:
+    """See base class; nothing is decoded."""
+    state = self.initial_state(context.shape[0])
+    if not context.shape[1]:
+      return state
+    observed, memory = self._observe(state.memory, context, jnp.ones(context.shape[:2], bool))
+    return self._filter_all(state, observed)[0]._replace(memory=memory)
 
   def predict(
     self, state: FilterState, temperature: float | Array = 1.0
@@ -144,65 +163,203 @@ class LatentVariableModel(SequenceModel):
     there = jnp.ones(z_t.shape[:1], bool)
     decoded = self.decode(self.features(state.latent, z_t), there)
     x_t = self.likelihood.sample(decoded, temperature)
-    encoded_t = self.encode(x_t[:, None], there[:, None])[:, 0]
-    return state._replace(latent=self.transition(state.latent, z_t, encoded_t)), x_t
+    encoded = self.encode(x_t[:, None], there[:, None])
+    memory, seen = self.remember(state.memory, encoded)
+    latent = self.transition(state.latent, z_t, _at(seen, 0))
+    return FilterState(latent, state.inference, memory), x_t
 
-  def _draws(self, batch_and_steps: tuple[int, ...]) -> Draws:
-    """The randomness of all steps."""
-    shape = (*batch_and_steps, self.latent_size)
-    if self.has_variable('noise', 'latent'):
-      noise = jnp.broadcast_to(self.get_variable('noise', 'latent'), shape)
-    else:
-      noise = jax.random.normal(self.make_rng('sample'), shape)
-    prior_noise = None
-    if self._diagnosing:
-      prior_noise = jax.random.normal(self.make_rng('sample'), shape)
-    return Draws(noise, prior_noise)
+  # ---- filtering --------------------------------------------------------------------------------
 
-  def _filter(self, state: FilterState, inputs: tuple[Encoded, Draws]) -> tuple[FilterState, Any]:
-    """One step of AF paper Eq. 29: prior, posterior, a draw, and on to the next state."""
-    encoded, draws = inputs
-    prior = self.prior(state.latent)
-    inferred, posterior = self.inference.posterior(
-      state.inference, encoded.for_posterior, self.context(state.latent), prior
-    )
-    z_t = posterior.sample(draws.noise)
-    features = self.features(state.latent, z_t)
-    predicted = None
-    if draws.prior_noise is not None:
-      predicted = self.features(state.latent, prior.sample(draws.prior_noise))
-    latent = self.transition(state.latent, z_t, encoded.for_transition)
-    return FilterState(latent, inferred), (Latents(prior, posterior, z_t), features, predicted)
+  @property
+  def _local(self) -> bool:
+    """Whether inference is trained step by step, by free energies of its own."""
+    return self.gradients == 'em' and not self.is_initializing()
 
-  def _terms(
-    self, x: Array, mask: Array, latents: Latents, features: Array, predicted: Array | None
-  ) -> StepTerms:
-    """Decoder, likelihood and divergence of all steps; arrays are [B, T, ...]."""
-    log_likelihood, decoded = self._log_likelihood(x, mask, features)
-    kl = jnp.sum(kl_normal(latents.posterior, latents.prior), axis=-1)
-    if not self.is_initializing():
-      self._show(x, mask, decoded, predicted)
-    scored = jnp.ones(mask.shape, bool)
-    return StepTerms(log_likelihood, kl, jnp.zeros_like(kl), scored, latents)
-
-  def _log_likelihood(self, x: Array, mask: Array, features: Array) -> tuple[Array, Array]:
-    """log p(x_t | features) [B, T], and the decoded features [B*T, ...]."""
-    decoded = self.decode(features.reshape(-1, *features.shape[2:]), mask.reshape(-1))
-    flat = x.reshape(-1, *x.shape[2:])
-    return self.likelihood.log_prob(decoded, flat).reshape(mask.shape), decoded
+  @property
+  def _needs_free_energy(self) -> bool:
+    return self._local or self.inference.uses_free_energy
 
   @property
   def _diagnosing(self) -> bool:
     return self.is_mutable_collection('diagnostics') and not self.is_initializing()
 
-  def _show(self, x: Array, mask: Array, decoded: Array, predicted: Array | None):
+  def _observe(self, memory: PyTree, x: Array, mask: Array) -> tuple[Observed, PyTree]:
+    """All that needs no draw, of steps after `memory`; and the memory after them."""
+    encoded = self.encode(x, mask)
+    after, seen = self.remember(memory, encoded)
+    evidence = self.evidence(x, encoded, memory, seen)
+    if self._local:
+      evidence = jax.lax.stop_gradient(evidence)
+    return Observed(x, mask, Encoded(self.inference.encode(evidence, mask), seen)), after
+
+  def _draws(self, batch_and_steps: tuple[int, ...]) -> Draws:
+    """The randomness of all steps, drawn here or given in the collection `noise`."""
+
+    def normal(name, *shape):
+      shape = (*batch_and_steps, *shape, self.latent_size)
+      if self.has_variable('noise', name):
+        return jnp.broadcast_to(self.get_variable('noise', name), shape)
+      return jax.random.normal(self.make_rng('sample'), shape)
+
+    return Draws(
+      normal('latent'),
+      # Another one than the draw's: a posterior may not depend on the noise of its own draw.
+      normal('free_energy', self.inference.num_samples) if self._needs_free_energy else None,
+      normal('predicted') if self._diagnosing else None,
+    )
+
+  def _filter_all(self, state: FilterState, observed: Observed) -> tuple[FilterState, Step]:
+    """The scan over steps [B, T, ...]."""
+    inputs = observed, self._draws(observed.mask.shape)
+    if not self.inference.uses_free_energy:
+      # Else x would be cut into steps for nothing.
+      inputs = observed._replace(x=observed.mask), inputs[1]
+    if self.is_initializing():
+      # Variables can't be created inside a scan: one plain step creates them.
+      state, first = self._filter(state, _at(inputs, 0))
+      steps = observed.mask.shape[1]
+      return state, jax.tree.map(lambda v: jnp.repeat(v[:, None], steps, axis=1), first)
+    return self._scan(_filter, state, inputs, self.unroll)
+
+  def _filter(self, state: FilterState, inputs: tuple[Observed, Draws]) -> tuple[FilterState, Step]:
+    """One step of AVF Algorithm 1: prior, posterior, a draw, and on to the next state."""
+    observed, draws = inputs
+    held = jax.lax.stop_gradient if self._local else lambda value: value
+    prior = self.prior(state.latent)
+    free_energy = None
+    if self.inference.uses_free_energy:
+      noise = draws.inference_noise
+      free_energy = self._free_energy(held(state.latent), held(prior), observed, noise)
+    inferred = self.inference.infer(
+      state.inference,
+      observed.encoded.for_posterior,
+      held(self.context(state.latent)),
+      held(prior),
+      free_energy,
+    )
+    posterior = held(inferred.posterior)
+    z_t = posterior.sample(draws.noise)
+    predicted = None
+    if draws.prior_noise is not None:
+      predicted = self.features(state.latent, prior.sample(draws.prior_noise))
+    hoisted = self._local and not self.inference.uses_free_energy
+    step = Step(
+      Latents(prior, posterior, z_t),
+      self.features(state.latent, z_t),
+      inferred._replace(state=()),
+      predicted,
+      (held(state.latent), draws.inference_noise) if hoisted else (),
+    )
+    latent = self.transition(state.latent, z_t, observed.encoded.for_transition)
+    return FilterState(latent, held(inferred.state), state.memory), step
+
+  # ---- the step free energy ---------------------------------------------------------------------
+
+  def _free_energy(
+    self, state: PyTree, prior: Normal, observed: Observed, noise: Array
+  ) -> StepFreeEnergy:
+    """F_t of one step as a pure function of q (AVF Eq. 9), with noise [B, S, Z]."""
+    if self.is_initializing():
+      batch, size = observed.mask.shape[0], observed.x[0].size
+      return StepFreeEnergy(lambda q: jnp.zeros(batch), lambda q: jnp.zeros((batch, size)))
+    model, variables = self.unbind()
+    if self._local:
+      variables = jax.lax.stop_gradient(variables)
+    # In training decoders with BatchNorm take the statistics of the step, and learn none from it.
+    mutable = ['batch_stats'] if self.is_mutable_collection('batch_stats') else []
+
+    def apply(method, q):
+      arguments = (state, prior, q, observed.x, observed.mask, noise)
+      return model.apply(variables, *arguments, method=method, mutable=mutable)[0]
+
+    return StepFreeEnergy(
+      lambda q: apply('step_free_energy', q),
+      lambda q: apply('step_errors', q),
+      local=self._local,
+      record=self._diagnosing,
+    )
+
+  def step_free_energy(
+    self, state: PyTree, prior: Normal, q: Normal, x_t: Array, mask_t: Array, noise: Array
+  ) -> Array:
+    """F_t [B], nats (AVF Eq. 9): KL(q || p) - E_q[log p(x_t | ...)], by noise [B, S, Z]."""
+    kl = jnp.sum(kl_normal(q, prior), axis=-1)
+
+    def log_likelihood(noise):
+      decoded = self.decode(self.features(state, q.sample(noise)), mask_t)
+      return self.likelihood.log_prob(decoded, x_t)
+
+    each = [log_likelihood(noise[:, s]) for s in range(noise.shape[1])]
+    energy = self._kl_weight() * kl - sum(each) / len(each)
+    # Else padding would pull at the others where batch statistics join them.
+    return jnp.where(mask_t, energy, 0.0)
+
+  def step_errors(
+    self, state: PyTree, prior: Normal, q: Normal, x_t: Array, mask_t: Array, noise: Array
+  ) -> Array:
+    """Precision-weighted errors of x_t [B, D], averaged over noise [B, S, Z]."""
+    del prior
+
+    def error(noise):
+      decoded = self.decode(self.features(state, q.sample(noise)), mask_t)
+      return self.likelihood.error(decoded, x_t).reshape(x_t.shape[0], -1)
+
+    return sum(error(noise[:, s]) for s in range(noise.shape[1])) / noise.shape[1]
+
+  def _kl_weight(self) -> Array | float:
+    """Of training's warm-up, which what inference minimises follows; else 1."""
+    if self.has_variable('annealing', 'kl_weight'):
+      return self.get_variable('annealing', 'kl_weight')
+    return 1.0
+
+  def _local_objective(self, observed: Observed, step: Step) -> Array | None:
+    """What trains the inference in variational EM, [B, T]: F_t of each step, all else held."""
+    if not self._local:
+      return None
+    if self.inference.uses_free_energy:
+      return step.inferred.local
+    # A posterior that needs no F_t has it evaluated for all steps at once.
+    (state, noise), q = step.state, step.inferred.posterior
+    prior = jax.lax.stop_gradient(step.latents.prior)
+    flat = jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), (state, prior, observed, noise, q))
+    energy, gradient = self._free_energy(*flat[:-1]).gradient(flat[-1])
+    return local_objective(energy, gradient, flat[-1]).reshape(observed.mask.shape)
+
+  # ---- terms ------------------------------------------------------------------------------------
+
+  def _terms(self, observed: Observed, step: Step) -> StepTerms:
+    """Decoder, likelihood and divergence of all steps; arrays are [B, T, ...]."""
+    x, mask, latents = observed.x, observed.mask, step.latents
+    log_likelihood, decoded = self._log_likelihood(x, mask, step.features)
+    kl = jnp.sum(kl_normal(latents.posterior, latents.prior), axis=-1)
+    if not self.is_initializing():
+      self._show(x, mask, decoded, step)
+    scored, local = jnp.ones(mask.shape, bool), self._local_objective(observed, step)
+    return StepTerms(log_likelihood, kl, jnp.zeros_like(kl), scored, latents, local)
+
+  def _log_likelihood(self, x: Array, mask: Array, features: PyTree) -> tuple[Array, Array]:
+    """log p(x_t | features) [B, T], and the decoded features [B*T, ...]."""
+    flat = jax.tree.map(lambda value: value.reshape(-1, *value.shape[2:]), features)
+    decoded = self.decode(flat, mask.reshape(-1))
+    values = self.likelihood.log_prob(decoded, x.reshape(-1, *x.shape[2:]))
+    return values.reshape(mask.shape), decoded
+
+  def _show(self, x: Array, mask: Array, decoded: Array, step: Step):
     """What pictures and diagnostics need; costs nothing unless they are requested."""
     if self.is_mutable_collection('visuals'):
       self.sow('visuals', 'mean', self.likelihood.mean(decoded).reshape(x.shape))
-    if predicted is not None:
+    if step.predicted is not None:
       self.sow('diagnostics', 'saturation', self.likelihood.saturation(decoded).reshape(mask.shape))
-      self.sow('diagnostics', 'prior_log_likelihood', self._log_likelihood(x, mask, predicted)[0])
+      predicted = self._log_likelihood(x, mask, step.predicted)[0]
+      self.sow('diagnostics', 'prior_log_likelihood', predicted)
+    if step.inferred.free_energies is not None:
+      self.sow('diagnostics', 'free_energy', step.inferred.free_energies)
 
 
-def _filter(model: LatentVariableModel, state: FilterState, inputs: tuple[Encoded, Draws]):
+def _filter(model: LatentVariableModel, state: FilterState, inputs: tuple[Observed, Draws]):
   return model._filter(state, inputs)
+
+
+def _at(values: PyTree, t: int) -> PyTree:
+  """Step t of arrays [B, T, ...]."""
+  return jax.tree.map(lambda value: value[:, t], values)

@@ -53,6 +53,10 @@ class TemporalFlow(SequenceModel):
     """The base model's."""
     return self.base.core
 
+  def at_core(self, collection: PyTree) -> PyTree:
+    """See base class."""
+    return {'base': self.base.at_core(collection)}
+
   @property
   def bound(self) -> str:
     """The change of variables is exact, so the bound is the base model's."""

@@ -10,19 +10,23 @@ import jax.numpy as jnp
 from afslvm.types import Array
 
 NORMALIZATIONS = ('batch', 'group', 'none')
-INITIALIZATIONS = ('lecun', 'pytorch', 'xavier')
+INITIALIZATIONS = ('lecun', 'pytorch', 'xavier', 'small')
 
 
 def kernel_init(name: str) -> nn.initializers.Initializer:
   """`lecun` is Linen's default; the AF paper's code has two others.
 
   `pytorch`, of its flows, is U(-1/sqrt(fan_in), 1/sqrt(fan_in)); `xavier`, of its SLVM, is normal
-  with variance 2 / (fan_in + fan_out).
+  with variance 2 / (fan_in + fan_out); `small`, of SRNN's heads, is U(-0.001, 0.001).
   """
   if name == 'pytorch':
     return nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
   if name == 'xavier':
     return nn.initializers.glorot_normal()
+  if name == 'small':
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+      key, shape, dtype, minval=-1e-3, maxval=1e-3
+    )
   return nn.initializers.lecun_normal()
 
 
@@ -65,6 +69,18 @@ class Normalization(nn.Module):
     return x
 
 
+def conv3x3(features: int, initialization: str, channels: int, name: str, **options: Any):
+  """A 3 x 3 convolution of maps with `channels`; `options` go to `nn.Conv`."""
+  return nn.Conv(
+    features,
+    (3, 3),
+    kernel_init=kernel_init(initialization),
+    bias_init=bias_init(initialization, 9 * channels),
+    name=name,
+    **options,
+  )
+
+
 class ConvBlock(nn.Module):
   """3 x 3 convolution with bias -> normalisation -> ReLU, on [N, H, W, C] (AF paper Appendix B)."""
 
@@ -76,12 +92,5 @@ class ConvBlock(nn.Module):
   @nn.compact
   def __call__(self, x: Array, mask: Array | None = None) -> Array:
     """Returns [N, H, W, features]; `mask` [N] marks the frames that count in batch statistics."""
-    x = nn.Conv(
-      self.features,
-      (3, 3),
-      kernel_init=kernel_init(self.initialization),
-      bias_init=bias_init(self.initialization, 9 * x.shape[-1]),
-      dtype=self.dtype,
-      name='conv',
-    )(x)
+    x = conv3x3(self.features, self.initialization, x.shape[-1], 'conv', dtype=self.dtype)(x)
     return nn.relu(Normalization(self.normalization, name='normalization')(x, mask))

@@ -1,9 +1,11 @@
 """Two linear layers that give the parameters of a distribution."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 
-from afslvm.networks import mlp
+from afslvm.networks import conv, mlp
 from afslvm.types import Array
 
 
@@ -14,6 +16,8 @@ class LocLogScale(nn.Module):
   log_scale_low: float = -15.0
   log_scale_high: float = 5.0
   initialization: str = 'lecun'
+
+  choices: ClassVar = {'initialization': conv.INITIALIZATIONS}
 
   @nn.compact
   def __call__(self, h: Array) -> tuple[Array, Array]:

@@ -17,7 +17,8 @@ class KLSettings:
 
   Attributes:
     kl_initial_weight: its weight at step 0.
-    kl_warmup_steps: over which the weight rises linearly to 1 (Bowman et al. 2016).
+    kl_warmup_steps: over which the weight rises to 1 (Bowman et al. 2016).
+    kl_warmup_power: 1 is linear; the AVF paper's code squares the share of steps done.
     free_nats: the divergence of each latent unit, averaged over steps and sequences, costs nothing
       below this (free bits; Kingma et al. 2016).
     kl_balance: share of the gradient that moves the prior towards the posterior instead of the
@@ -27,12 +28,14 @@ class KLSettings:
 
   kl_initial_weight: float = 1.0
   kl_warmup_steps: int = 0
+  kl_warmup_power: float = 1.0
   free_nats: float = 0.0
   kl_balance: float = 0.5
 
   limits: ClassVar = {
     'kl_initial_weight': (0.0, 1.0),
     'kl_warmup_steps': (0, None),
+    'kl_warmup_power': (0.1, 10.0),
     'free_nats': (0.0, None),
     'kl_balance': (0.0, 1.0),
   }
@@ -43,6 +46,8 @@ def kl_weight(settings: KLSettings, step: Array | int) -> Array:
   progress = jnp.minimum(jnp.asarray(step, jnp.float32) / max(settings.kl_warmup_steps, 1), 1.0)
   if not settings.kl_warmup_steps:
     progress = jnp.ones_like(progress)
+  if settings.kl_warmup_power != 1.0:
+    progress = progress**settings.kl_warmup_power
   return settings.kl_initial_weight + (1.0 - settings.kl_initial_weight) * progress
 
 

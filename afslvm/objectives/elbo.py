@@ -36,6 +36,7 @@ def training_terms(
   model_state: PyTree,
   batch: dict[str, Array],
   key: Array,
+  kl_weight: Array | float = 1.0,
 ) -> tuple[StepTerms, PyTree]:
   """The terms of a batch in training mode, and the model's updated collections.
 
@@ -45,15 +46,17 @@ def training_terms(
     params: the model's parameters.
     model_state: its other collections (`batch_stats`); they are updated.
     batch: `x` [B, T, *event] as stored, `mask` bool [B, T].
-    key: for the dequantisation noise and the model's own samples.
+    key: for the dequantisation noise, the model's own samples, and dropout.
+    kl_weight: of the divergence, for inference that minimises free energies.
   """
   noise_key, sample_key = jax.random.split(key)
   x = preprocessing.dequantise(noise_key, batch['x'], dequantisation)
+  annealing = model.at_core({'kl_weight': jnp.asarray(kl_weight, jnp.float32)})
   return model.apply(
-    {'params': params, **model_state},
+    {'params': params, **model_state, 'annealing': annealing},
     x,
     batch['mask'],
-    rngs={'sample': sample_key},
+    rngs={'sample': sample_key, 'dropout': jax.random.fold_in(sample_key, 1)},
     mutable=list(model_state),
   )
 

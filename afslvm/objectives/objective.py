@@ -27,17 +27,20 @@ class ObjectiveSettings(KLSettings):
     bound: `elbo` (AF paper Eq. 20), `iwae` over whole sequences, or `fivo`, a particle filter's.
     num_samples: draws or particles per sequence, K; `elbo` takes one.
     resample_threshold: of `fivo`, as a share of K.
+    first_scored: steps before it are given; the AVF paper never scores the first one.
   """
 
   bound: str = 'elbo'
   num_samples: int = 1
   resample_threshold: float = 0.5
+  first_scored: int = 0
 
   choices: ClassVar = {'bound': BOUNDS}
   limits: ClassVar = {
     **KLSettings.limits,
     'num_samples': (1, None),
     'resample_threshold': (0.0, 1.0),
+    'first_scored': (0, None),
   }
 
   def check(self):
@@ -45,6 +48,10 @@ class ObjectiveSettings(KLSettings):
     if self.bound == 'elbo' and self.num_samples != 1:
       raise ConfigError(
         f'objective.num_samples={self.num_samples} needs objective.bound=iwae or fivo; elbo takes 1'
+      )
+    if self.bound != 'elbo' and self.first_scored:
+      raise ConfigError(
+        f'objective.first_scored={self.first_scored} needs objective.bound=elbo; use 0'
       )
     if self.bound != 'elbo' and (self.free_nats, self.kl_balance) != (0.0, 0.5):
       raise ConfigError(
@@ -58,12 +65,20 @@ def make_loss(settings: ObjectiveSettings, model: SequenceModel, dequantisation:
   if settings.bound == 'elbo':
 
     def annealed_elbo(params, model_state, batch, key, step):
-      terms, updated = elbo.training_terms(model, dequantisation, params, model_state, batch, key)
+      weight = kl_weight(settings, step)
+      terms, updated = elbo.training_terms(
+        model, dequantisation, params, model_state, batch, key, weight
+      )
+      terms = terms.masked(jnp.arange(terms.kl.shape[1]) >= settings.first_scored)
       reconstruction = elbo.per_step(terms.log_det - terms.log_likelihood, terms)
       loss = reconstruction + weighted_kl(terms, settings, step)
+      if terms.local is not None:
+        # Variational EM: its gradient is that of the inference, its value is in the loss already.
+        local = elbo.per_step(terms.local, terms)
+        loss = loss + local - jax.lax.stop_gradient(local)
       metrics = {'loss': loss, **elbo.terms_metrics(model, dequantisation, terms)}
       if terms.latents is not None:
-        metrics['kl_weight'] = kl_weight(settings, step)
+        metrics['kl_weight'] = weight
       return loss, (metrics, updated)
 
     return annealed_elbo

@@ -33,6 +33,19 @@ def check_batch_size(batch_size: int, mesh: Mesh):
     )
 
 
+def share_of(batch: PyTree) -> PyTree:
+  """This process's part of a batch of any size that every process has, filled up with zeros."""
+  count, index = jax.process_count(), jax.process_index()
+
+  def share(value):
+    value = np.asarray(value)
+    missing = -len(value) % jax.device_count()
+    value = np.concatenate([value, np.zeros((missing, *value.shape[1:]), value.dtype)])
+    return np.split(value, count)[index]
+
+  return jax.tree.map(share, batch)
+
+
 def to_devices(batch: PyTree, mesh: Mesh) -> PyTree:
   """This process's part of a batch -> global arrays."""
   sharding = sharded(mesh)

@@ -1,6 +1,7 @@
 """What the loop needs to know of an experiment; `build.py` makes one from a config."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,6 +32,7 @@ class Experiment:
     objective: the bound that is maximised.
     fingerprint: of the data.
     config: the whole config as plain values, for the record.
+    per_step: scores are shown in nats per step, as for music and sound, and not per dimension.
     picture: variables -> a picture [H, W, 3] in [0, 1] for TensorBoard, if there is one to show.
   """
 
@@ -45,4 +47,11 @@ class Experiment:
   fingerprint: str
   config: dict[str, Any]
   objective: ObjectiveSettings = ObjectiveSettings()
+  per_step: bool = False
   picture: Callable[[PyTree], np.ndarray] | None = None
+
+  def in_words(self, nats_per_dim: float) -> str:
+    """A score with its unit."""
+    if self.per_step:
+      return f'{nats_per_dim * math.prod(self.model.event_shape):.3f} nats/step'
+    return f'{nats_per_dim:.3f} nats/dim'

@@ -63,7 +63,7 @@ def train(workdir: Workdir, experiment: Experiment) -> int:
   start = int(state.step)
   train_step = _compiled_step(experiment, mesh)
   validate = make_validation(experiment, mesh)
-  history = ValidationHistory(workdir)
+  history = ValidationHistory(workdir, experiment)
   summaries = Summaries(workdir.path / 'tensorboard', experiment, start)
   progress = Progress(start, settings.num_steps)
   watch = _NonFiniteWatch(workdir, settings.max_skipped)
@@ -87,7 +87,7 @@ def train(workdir: Workdir, experiment: Experiment) -> int:
           workdir.append('metrics.jsonl', {'step': step, **values})
           workdir.append('timing.jsonl', _timing(step, progress, settings.batch_size, experiment))
           summaries.scalars(step, values)
-          shown = f'{values["nats_per_dim"]:.3f} nats/dim'
+          shown = experiment.in_words(values['nats_per_dim'])
         progress.advance(step, shown)
         validation = None
         if _due(step, settings.eval_every) or last:

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
-SCHEDULES = ('constant', 'cosine')
+SCHEDULES = ('constant', 'cosine', 'exponential')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,7 +12,10 @@ class OptimizerSettings:
 
   Attributes:
     learning_rate: peak rate.
-    schedule: `constant`, or `cosine` decay to `final_fraction` of the peak at the last step.
+    inference_learning_rate: peak rate of the inference's parameters, which then have an optimiser
+      of their own, after the common clipping; 0 is one optimiser for all.
+    schedule: `constant`, or `cosine` or `exponential` decay to `final_fraction` of the peak at the
+      last step.
     warmup_steps: linear warm-up from zero.
     final_fraction: see `schedule`.
     clip_norm: global gradient norm above which gradients are scaled down; 0 is no clipping. The
@@ -24,6 +27,7 @@ class OptimizerSettings:
   """
 
   learning_rate: float = 1e-4
+  inference_learning_rate: float = 0.0
   schedule: str = 'constant'
   warmup_steps: int = 0
   final_fraction: float = 0.0
@@ -36,6 +40,7 @@ class OptimizerSettings:
   choices: ClassVar = {'schedule': SCHEDULES}
   limits: ClassVar = {
     'learning_rate': (0.0, None),
+    'inference_learning_rate': (0.0, None),
     'warmup_steps': (0, None),
     'final_fraction': (0.0, 1.0),
     'clip_norm': (0.0, None),

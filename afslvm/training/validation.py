@@ -59,8 +59,8 @@ def make_validation(
 class ValidationHistory:
   """Validations of a run so far, in `metrics.jsonl` and in the log, with a word of warning."""
 
-  def __init__(self, workdir: Workdir):
-    self._workdir = workdir
+  def __init__(self, workdir: Workdir, experiment: Experiment):
+    self._workdir, self._experiment = workdir, experiment
     self._health = [self._known(record) for record in workdir.validations()]
 
   @staticmethod
@@ -79,6 +79,6 @@ class ValidationHistory:
         f'{health["latent_size"]} units active, predictive gap {health["predictive_gap"]:.1f} '
         'nats/step'
       )
-    log.info('step %d  validation %.3f nats/dim%s', step, nats_per_dim, shown)
+    log.info('step %d  validation %s%s', step, self._experiment.in_words(nats_per_dim), shown)
     for sentence in diagnostics.sentences(self._health):
       log.warning('step %d  %s', step, sentence)

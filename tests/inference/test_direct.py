@@ -17,7 +17,7 @@ def make(**options):
 
   def first(module, x, context, prior):
     encoded = module.encode(x, jnp.ones(x.shape[:2], bool))
-    return module.posterior(module.initial_state(4), encoded[:, 0], context, prior)
+    return module.infer(module.initial_state(4), encoded[:, 0], context, prior)
 
   x = jax.random.normal(jax.random.key(1), (4, 3, 7))
   variables = inference.init(jax.random.key(0), x, context, prior, method=first)
@@ -40,7 +40,7 @@ def test_the_residual_form_starts_at_the_mean_of_the_prior(residual):
 
   def mean(prior):
     def run(module):
-      return module.posterior(module.initial_state(4), observed, context, prior)[1]
+      return module.infer(module.initial_state(4), observed, context, prior).posterior
 
     return inference.apply(variables, method=run)
 
@@ -51,7 +51,7 @@ def test_the_residual_form_starts_at_the_mean_of_the_prior(residual):
   zero = jax.tree.map(jnp.zeros_like, variables)
 
   def run(module):
-    return module.posterior(module.initial_state(4), observed, context, prior)[1]
+    return module.infer(module.initial_state(4), observed, context, prior).posterior
 
   expected = prior.loc if residual else 0.0
   np.testing.assert_array_equal(inference.apply(zero, method=run).loc, expected)
@@ -62,8 +62,8 @@ def test_observation_context_and_state_all_reach_the_posterior(layers):
   inference, variables, _, (observed, context, prior) = make(layers=layers)
 
   def run(module, observed, context):
-    state, first = module.posterior(module.initial_state(4), observed, context, prior)
-    return first, module.posterior(state, observed, context, prior)[1]
+    state, first = module.infer(module.initial_state(4), observed, context, prior)
+    return first, module.infer(state, observed, context, prior)[1]
 
   def locs(observed, context):
     return [

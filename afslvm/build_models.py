@@ -1,0 +1,284 @@
+"""From the `model` section of a config to a sequence model: names of models and of their parts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from afslvm import schema
+from afslvm.errors import ConfigError
+from afslvm.flows import conditioners, temporal
+from afslvm.inference.base import Inference
+from afslvm.inference.direct import Direct
+from afslvm.inference.iterative import Iterative
+from afslvm.likelihoods.bernoulli import Bernoulli
+from afslvm.likelihoods.discretized_gaussian import DiscretizedGaussian
+from afslvm.likelihoods.gaussian import Gaussian
+from afslvm.models.base import SequenceModel
+from afslvm.models.latent import LatentVariableModel
+from afslvm.models.priors import FlowPrior, LatentPrior, LSTMPrior
+from afslvm.models.slvm import SLVM
+from afslvm.models.srnn import SRNN
+from afslvm.models.standard_normal import StandardNormal
+from afslvm.models.temporal_flow import TemporalFlow
+from afslvm.models.vrnn import VRNN
+from afslvm.networks import dcgan
+from afslvm.networks.heads import LocLogScale
+from afslvm.networks.mlp import MLP, JointMLP
+from afslvm.networks.recurrent import Recurrence
+from afslvm.types import EventShape
+
+MODELS = {
+  'standard_normal': StandardNormal,
+  'temporal_flow': TemporalFlow,
+  'slvm': SLVM,
+  'srnn': SRNN,
+  'vrnn': VRNN,
+}
+PRIORS = {'lstm': LSTMPrior, 'temporal_flow': FlowPrior}
+INFERENCES = {'direct': Direct, 'iterative': Iterative}
+LIKELIHOODS = {
+  'gaussian': Gaussian,
+  'discretized_gaussian': DiscretizedGaussian,
+  'bernoulli': Bernoulli,
+}
+ENCODERS = {'dcgan': dcgan.DcganEncoder, 'mlp': MLP}
+DECODERS = {'dcgan': dcgan.DcganDecoder, 'mlp': MLP}
+CONDITIONERS = {
+  'conv': conditioners.ConvConditioner,
+  'dense': conditioners.DenseConditioner,
+}
+AT_PRIOR = 'prior'  # of inference.start: where iterative inference begins
+
+
+def model(
+  spec: dict[str, Any], event_shape: EventShape, place: str = 'model', bin_width: float = 0.0
+) -> SequenceModel:
+  """A sequence model on observations of `event_shape`, with all its parts.
+
+  Args:
+    spec: the section.
+    event_shape: of one observation.
+    place: the section's name in messages.
+    bin_width: distance of neighbouring values of the data, 0 where they are continuous.
+  """
+  spec = dict(spec)
+  cls = schema.lookup(MODELS, spec.pop('name', None), f'{place}.name')
+  if cls is TemporalFlow:
+    return _temporal_flow(spec, event_shape, place, bin_width)
+  if issubclass(cls, LatentVariableModel):
+    return _latent_variable_model(cls, spec, event_shape, place, bin_width)
+  return schema.construct(cls, spec, place, event_shape=event_shape)
+
+
+# ---- flows ---------------------------------------------------------------------------------------
+
+
+def _temporal_flow(
+  spec: dict[str, Any], event_shape: EventShape, place: str, bin_width: float
+) -> TemporalFlow:
+  """`base` and `conditioner` are sections; every other key belongs to the transform."""
+  base = model(_pop_section(spec, 'base', place), event_shape, f'{place}.base', bin_width)
+  return TemporalFlow(event_shape=event_shape, base=base, flow=_flow(spec, event_shape, place))
+
+
+def _pop_section(spec: dict[str, Any], name: str, place: str) -> dict[str, Any]:
+  if not isinstance(spec.get(name), dict):
+    raise ConfigError(f'{place}.{name} is missing')
+  return dict(spec.pop(name))
+
+
+def _flow(
+  spec: dict[str, Any], event_shape: EventShape, place: str
+) -> temporal.AutoregressiveAffine:
+  network = _pop_section(spec, 'conditioner', place)
+  where = f'{place}.conditioner'
+  network_cls = schema.lookup(CONDITIONERS, network.pop('name', None), f'{where}.name')
+  expected = 3 if network_cls is conditioners.ConvConditioner else 1
+  if len(event_shape) != expected:
+    raise ConfigError(
+      f'{where}.name: this network takes observations with {expected} axes, the data have shape '
+      f'{event_shape}; use {"conv" if len(event_shape) == 3 else "dense"}'
+    )
+  conditioner = schema.construct(network_cls, network, where, event_shape=event_shape)
+  patch = getattr(conditioner, 'patch', 1)
+  if any(size % patch for size in event_shape[:2]) and patch > 1:
+    raise ConfigError(f'{where}.patch={patch} does not divide frames of {event_shape[:2]}')
+  return schema.construct(temporal.AutoregressiveAffine, spec, place, conditioner=conditioner)
+
+
+# ---- latent variable models ----------------------------------------------------------------------
+
+
+def _latent_variable_model(
+  cls: type, spec: dict[str, Any], event_shape: EventShape, place: str, bin_width: float
+) -> LatentVariableModel:
+  """Sections for encoder, inference and likelihood, and those that the model has of its own."""
+  size = spec.get('latent_size')
+  if type(size) is not int or size < 1:
+    raise ConfigError(f'{place}.latent_size={size!r} must be an integer, 1 or more')
+  encoder = _encoder(_pop_section(spec, 'encoder', place), event_shape, f'{place}.encoder')
+  inference = _inference(
+    _pop_section(spec, 'inference', place), f'{place}.inference', size, encoder
+  )
+  likelihood = _pop_section(spec, 'likelihood', place)
+  own = OWN_PARTS[cls](spec, event_shape, place)
+  return schema.construct(
+    cls,
+    spec,
+    place,
+    event_shape=event_shape,
+    inference=inference,
+    likelihood=_likelihood(likelihood, event_shape, f'{place}.likelihood', bin_width),
+    **own,
+  )
+
+
+def _slvm(spec: dict[str, Any], event_shape: EventShape, place: str) -> dict[str, Any]:
+  decoder = _pop_section(spec, 'decoder', place)
+  prior = _pop_section(spec, 'prior', place)
+  return {
+    'dynamics': _latent_prior(prior, spec['latent_size'], f'{place}.prior'),
+    'decoder': _network(DECODERS, decoder, event_shape, f'{place}.decoder'),
+  }
+
+
+def _srnn(spec: dict[str, Any], event_shape: EventShape, place: str) -> dict[str, Any]:
+  del event_shape
+  prior = _pop_section(spec, 'prior', place)
+  return {
+    'prior_heads': _heads(prior, spec['latent_size'], f'{place}.prior'),
+    'transition_network': schema.construct(JointMLP, prior, f'{place}.prior'),
+    **_constructed(spec, place, recurrence=Recurrence, decoder=JointMLP, embedding=MLP),
+  }
+
+
+def _vrnn(spec: dict[str, Any], event_shape: EventShape, place: str) -> dict[str, Any]:
+  del event_shape
+  prior = _pop_section(spec, 'prior', place)
+  networks = _constructed(
+    spec,
+    place,
+    recurrence=Recurrence,
+    decoder=JointMLP,
+    observation_network=MLP,
+    latent_network=MLP,
+  )
+  return {
+    'prior_heads': _heads(prior, spec['latent_size'], f'{place}.prior'),
+    'transition_network': schema.construct(MLP, prior, f'{place}.prior'),
+    **networks,
+  }
+
+
+# What a model has beside encoder, inference and likelihood: (spec, event_shape, place) -> fields.
+OWN_PARTS = {SLVM: _slvm, SRNN: _srnn, VRNN: _vrnn}
+
+
+def _constructed(spec: dict[str, Any], place: str, **classes: type) -> dict[str, Any]:
+  """Parts whose sections have one possible class each."""
+  return {
+    name: schema.construct(cls, _pop_section(spec, name, place), f'{place}.{name}')
+    for name, cls in classes.items()
+  }
+
+
+def _heads(spec: dict[str, Any], latent_size: int, place: str) -> LocLogScale:
+  """Mean and log-scale of z, from the keys of a prior's section that say how."""
+  keys = ('log_scale_low', 'log_scale_high')
+  own = {key: spec.pop(key) for key in keys if key in spec}
+  initialization = spec.pop('head_initialization', '') or spec.get('initialization', 'lecun')
+  own['initialization'] = initialization
+  return schema.construct(LocLogScale, own, place, size=latent_size)
+
+
+def _inference(spec: dict[str, Any], place: str, latent_size: int, encoder: Any) -> Inference:
+  """An inference procedure; an iterative one may begin at the posterior of another."""
+  cls = schema.lookup(INFERENCES, spec.pop('name', None), f'{place}.name')
+  if cls is not Iterative:
+    return schema.construct(cls, spec, place, latent_size=latent_size, encoder=encoder)
+  start = _pop_section(spec, 'start', place)
+  if start.get('name') == AT_PRIOR:
+    schema.check_keys(start, ('name',), f'{place}.start')
+    given = {'start': None, 'encoder': encoder}
+  else:
+    given = {'start': _inference(start, f'{place}.start', latent_size, encoder), 'encoder': None}
+  return schema.construct(cls, spec, place, latent_size=latent_size, **given)
+
+
+def _likelihood(spec: dict[str, Any], event_shape: EventShape, place: str, bin_width: float) -> Any:
+  """A likelihood; a discretised one takes the width of its bins from the data, unless told."""
+  cls = schema.lookup(LIKELIHOODS, spec.pop('name', None), f'{place}.name')
+  if cls is DiscretizedGaussian and not spec.get('bin_width'):
+    if not bin_width:
+      raise ConfigError(
+        f'{place}.bin_width=0.0: these data have no bins of their own; say how wide'
+      )
+    # Until the data are prepared it is NaN, and nothing is computed.
+    known = schema.construct(cls, {**spec, 'bin_width': 1.0}, place, event_shape=event_shape)
+    return known.copy(bin_width=bin_width)
+  return schema.construct(cls, spec, place, event_shape=event_shape)
+
+
+def _latent_prior(spec: dict[str, Any], latent_size: int, place: str) -> LatentPrior:
+  """A prior of z; `temporal_flow` wraps another, in the words of the flows on x."""
+  cls = schema.lookup(PRIORS, spec.pop('name', None), f'{place}.name')
+  if cls is not FlowPrior:
+    return schema.construct(cls, spec, place, latent_size=latent_size)
+  base = _latent_prior(_pop_section(spec, 'base', place), latent_size, f'{place}.base')
+  flow = _flow(spec, (latent_size,), place)
+  if flow.boundary != 'learned':
+    raise ConfigError(
+      f"{place}.boundary={flow.boundary!r}: no latent variable is given; use 'learned'"
+    )
+  return FlowPrior(latent_size=latent_size, base=base, flow=flow)
+
+
+def _encoder(spec: dict[str, Any], event_shape: EventShape, place: str) -> Any:
+  """A network on what the inference is shown; `none` shows it as it is."""
+  if spec.get('name') == 'none':
+    schema.check_keys(spec, ('name',), place)
+    return None
+  return _network(ENCODERS, spec, event_shape, place)
+
+
+def _network(
+  table: Mapping[str, type], spec: dict[str, Any], event_shape: EventShape, place: str
+) -> Any:
+  """An encoder of observations or a decoder; DCGAN's must fit the frames."""
+  cls = schema.lookup(table, spec.pop('name', None), f'{place}.name')
+  if cls is MLP:
+    return schema.construct(cls, spec, place)
+  if len(event_shape) != 3:
+    raise ConfigError(
+      f'{place}.name: dcgan takes frames, the data have shape {event_shape}; use mlp'
+    )
+  given = {'frame_size': event_shape[:2]} if cls is dcgan.DcganDecoder else {}
+  network = schema.construct(cls, spec, place, **given)
+  halvings = len(network.widths)
+  if any(side % 2**halvings for side in event_shape[:2]):
+    raise ConfigError(
+      f'{place}.widths={network.widths} halve frames {halvings} times, which '
+      f'{event_shape[0]}x{event_shape[1]} does not allow; give fewer widths'
+    )
+  return network
+
+
+# ---- what to call it -----------------------------------------------------------------------------
+
+
+def label(spec: dict[str, Any]) -> str:
+  """The name of a model in tables: '2-AF', 'SLVM', 'SLVM + 1-AF', 'SRNN + AVF-1'."""
+  flows = 0
+  while spec['name'] == 'temporal_flow':
+    flows, spec = flows + 1, spec['base']
+  if spec['name'] == 'standard_normal':
+    return f'{flows}-AF' if flows else 'N(0, I)'
+  parts = [spec['name'].upper(), _inference_label(spec['inference']), f'{flows}-AF' * bool(flows)]
+  return ' + '.join(filter(None, parts))
+
+
+def _inference_label(spec: dict[str, Any]) -> str:
+  """'' for direct inference, 'AVF-n' or, un-amortised, 'VFEM-n'."""
+  if spec['name'] != 'iterative':
+    return ''
+  learned = spec['update'] in ('highway', 'learned_sgd')
+  return f'{"AVF" if learned else "VFEM"}-{spec["num_iterations"]}'

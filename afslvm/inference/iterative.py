@@ -1,0 +1,268 @@
+"""Variational filtering EM and its amortised form, AVF (AVF paper Algorithm 1 and Eq. 13).
+
+The posterior of a step begins at the prior, or where another procedure puts it, and is moved a few
+times by what the gradient of the step free energy F_t tells.
+"""
+
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from afslvm.distributions.normal import Normal
+from afslvm.inference.base import Inference, Inferred, StepFreeEnergy, local_objective
+from afslvm.networks import conv
+from afslvm.networks.highway import Highway
+from afslvm.networks.mlp import dense
+from afslvm.types import Array, PyTree
+
+UPDATES = ('highway', 'learned_sgd', 'sgd', 'adam')
+ENCODINGS = ('layer_norm', 'log_sign', 'raw')
+_NORM_EPSILON = 1e-8  # of the variance: constant vectors become zeros, gradients keep their size
+
+
+def layer_norm(v: Array) -> Array:
+  """(v - mean) / standard deviation over the last axis, without gain and bias (AVF paper B)."""
+  centered = v - jnp.mean(v, axis=-1, keepdims=True)
+  variance = jnp.sum(jnp.square(centered), axis=-1, keepdims=True) / max(v.shape[-1] - 1, 1)
+  return centered / jnp.sqrt(variance + _NORM_EPSILON)
+
+
+def log_sign(v: Array, decades: float = 10.0) -> Array:
+  """Magnitude and sign apart, [..., 2 D] in -1..1 or so (Andrychowicz et al. 2016, Appendix A)."""
+  threshold = jnp.exp(-decades)
+  large = jnp.abs(v) >= threshold
+  magnitude = jnp.log(jnp.where(large, jnp.abs(v), threshold)) / decades
+  sign = jnp.where(large, jnp.sign(v), v / threshold)
+  return jnp.concatenate([magnitude, sign], axis=-1)
+
+
+def encode_gradient(v: Array, encoding: str) -> Array:
+  """One of `ENCODINGS` of a gradient [B, Z]."""
+  return {'layer_norm': layer_norm, 'log_sign': log_sign, 'raw': lambda v: v}[encoding](v)
+
+
+class UpdateNetwork(nn.Module):
+  """f_φ of AVF Eq. 13: from estimates, gradients and what else is seen to the next estimates."""
+
+  latent_size: int
+  features: int
+  depth: int
+  update: str
+  gate_bias: float
+  initialization: str
+
+  @nn.compact
+  def __call__(self, q: Normal, gradient: Normal, inputs: Array) -> Normal:
+    """q and gradient [B, Z], inputs [B, D] -> q [B, Z].
+
+    `highway` is the paper's output gate, g λ + (1 - g) δ; `learned_sgd`, of its code, is
+    λ - g ∇ + δ.
+    """
+    h = Highway(self.features, self.depth, self.initialization, name='highway')(inputs)
+
+    def moved(value, slope, name):
+      head = dense(self.latent_size, self.initialization, h.shape[-1], f'{name}_change')
+      bias = nn.initializers.constant(self.gate_bias)
+      gate = nn.sigmoid(nn.Dense(self.latent_size, bias_init=bias, name=f'{name}_gate')(h))
+      if self.update == 'highway':
+        return gate * value + (1.0 - gate) * head(h)
+      return value - gate * slope + head(h)
+
+    return Normal(
+      moved(q.loc, gradient.loc, 'loc'), moved(q.log_scale, gradient.log_scale, 'log_scale')
+    )
+
+
+class Iterative(Inference):
+  """q begins at p(z_t | ...), or where `start` puts it, and is updated `num_iterations` times.
+
+  The gradients are exact derivatives of an estimate of F_t whose noise stays the same over the
+  iterations; the draw that goes on to the model has noise of its own, for a posterior that has seen
+  its own noise would not be the density of its draw, and the bound no bound.
+
+  Attributes:
+    start: where q begins; None is the prior (Algorithm 1, line 4). Its encoder is then this one's.
+    num_iterations: may be another one in evaluation than in training; with 0 q stays where it was.
+    update: `highway` and `learned_sgd` are amortised (Eq. 13); `sgd` and `adam` have no parameters
+      and make this variational filtering EM.
+    gradient_encoding: what the network sees of the gradients, one of `ENCODINGS`.
+    estimates: it also sees the current mean and log-scale, each layer-normalised.
+    errors: it also sees precision-weighted errors of observation and of latent variable.
+    observation: it also sees the encoded observation and the model's context.
+    num_draws: noise draws of the estimate of F_t (paper: 1).
+    features: width of the network's layers (paper: 1,024).
+    depth: its layers (paper: 2; its code's SVG: 1).
+    gate_bias: of its gates; above 0 a fresh `highway` moves little.
+    normalize_mean: layer-normalises the mean after each update (paper B: more stable).
+    step_size: of `sgd` and `adam`.
+    gradient_scale: of the gradient in `learned_sgd` and `raw`; the paper's code has 1 / batch size.
+    second_order: the network's inputs are differentiated too in training, which `em` never does;
+      without it the gradient of the bound lacks that part and costs less.
+    log_scale_low: least log-scale of z.
+    log_scale_high: greatest log-scale of z.
+    initialization: of the linear layers, one of `conv.INITIALIZATIONS` (paper's code: 'xavier').
+  """
+
+  start: Inference | None = None
+  num_iterations: int = 1
+  update: str = 'highway'
+  gradient_encoding: str = 'layer_norm'
+  estimates: bool = True
+  errors: bool = False
+  observation: bool = False
+  num_draws: int = 1
+  features: int = 1024
+  depth: int = 2
+  gate_bias: float = 0.0
+  normalize_mean: bool = False
+  step_size: float = 0.1
+  gradient_scale: float = 1.0
+  second_order: bool = True
+  log_scale_low: float = -7.5
+  log_scale_high: float = 2.5
+  initialization: str = 'xavier'
+
+  uses_free_energy: ClassVar = True
+  choices: ClassVar = {
+    **Inference.choices,
+    'update': UPDATES,
+    'gradient_encoding': ENCODINGS,
+    'initialization': conv.INITIALIZATIONS,
+  }
+  limits: ClassVar = {
+    **Inference.limits,
+    'num_iterations': (0, 1000),
+    'num_draws': (1, None),
+    'features': (1, None),
+    'depth': (1, None),
+    'step_size': (0.0, None),
+    'gradient_scale': (0.0, None),
+  }
+
+  def setup(self):
+    """Declares the network, where there is one."""
+    super().setup()
+    if self.amortized:
+      self.network = UpdateNetwork(
+        *(self.latent_size, self.features, self.depth, self.update),
+        *(self.gate_bias, self.initialization),
+      )
+
+  @property
+  def amortized(self) -> bool:
+    """Whether the update is learned."""
+    return self.update in ('highway', 'learned_sgd')
+
+  @property
+  def num_samples(self) -> int:
+    """See base class."""
+    return self.num_draws
+
+  def encode(self, evidence: Array, mask: Array) -> Array:
+    """See base class; nothing, where nobody looks at it."""
+    if self.start is not None:
+      return self.start.encode(evidence, mask)
+    if self.observation:
+      return super().encode(evidence, mask)
+    return jnp.zeros((*mask.shape, 0), evidence.dtype)
+
+  def initial_state(self, batch_size: int) -> PyTree:
+    """See base class."""
+    return () if self.start is None else self.start.initial_state(batch_size)
+
+  def infer(
+    self,
+    state: PyTree,
+    observed: Array,
+    context: Array,
+    prior: Normal,
+    free_energy: StepFreeEnergy | None = None,
+  ) -> Inferred:
+    """See base class."""
+    q = prior
+    if self.start is not None:
+      state, q, *_ = self.start.infer(state, observed, context, prior)
+    seen = [observed, context] if self.observation else []
+    if self.is_initializing():
+      if self.amortized:  # variables can't be created inside a loop
+        zeros = jax.tree.map(jnp.zeros_like, q)
+        errors = [self._error_inputs(prior, q, free_energy)] if self.errors else []
+        self.network(q, zeros, self._inputs(q, zeros, [*errors, *seen]))
+      return Inferred(state, q)
+    assert free_energy is not None
+    return Inferred(state, *self._iterate(q, prior, seen, free_energy))
+
+  def _iterate(
+    self, q: Normal, prior: Normal, seen: list[Array], free_energy: StepFreeEnergy
+  ) -> tuple[Normal, Array | None, Array | None]:
+    """Algorithm 1, line 6: the last estimate, all free energies, and the local objective."""
+    update, optimizer = self._update_function(), self._optimizer()
+    first = 0 if self.start is not None else 1  # the prior has no inference parameters
+    held = jax.lax.stop_gradient
+
+    def look(i, q, energies, local):
+      energy, gradient = free_energy.gradient(q)
+      if free_energy.local:
+        own = local_objective(energy, gradient, q) / max(self.num_iterations + 1 - first, 1)
+        local = local + jnp.where(i >= first, own, 0.0)
+      return gradient, energies.at[:, i].set(held(energy)), local
+
+    def iteration(i, carry):
+      q, memory, energies, local = carry
+      gradient, energies, local = look(i, q, energies, local)
+      if free_energy.local:
+        q = held(q)
+      if free_energy.local or not self.second_order:
+        gradient = held(gradient)
+      if self.amortized:
+        scaled = jax.tree.map(lambda g: self.gradient_scale * g, gradient)
+        errors = [self._error_inputs(prior, q, free_energy)] if self.errors else []
+        q = update(q, scaled, self._inputs(q, scaled, [*errors, *seen]))
+      else:
+        changes, memory = optimizer.update(gradient, memory, q)
+        q = optax.apply_updates(q, changes)
+      return self._bounded(q), memory, energies, local
+
+    batch = q.loc.shape[0]
+    carry = (q, optimizer.init(q), jnp.zeros((batch, self.num_iterations + 1)), jnp.zeros(batch))
+    q, _, energies, local = jax.lax.fori_loop(0, self.num_iterations, iteration, carry)
+    if free_energy.local or free_energy.record:
+      _, energies, local = look(self.num_iterations, q, energies, local)
+    recorded = energies if free_energy.record else None
+    return q, recorded, local if free_energy.local else None
+
+  def _update_function(self) -> Any:
+    """The network as a pure function, which a loop can call."""
+    if not self.amortized:
+      return None
+    network, variables = self.network.unbind()
+    return lambda *arguments: network.apply(variables, *arguments)
+
+  def _optimizer(self) -> optax.GradientTransformation:
+    """Of the un-amortised updates."""
+    if self.amortized:
+      return optax.identity()
+    return {'sgd': optax.sgd, 'adam': optax.adam}[self.update](self.step_size)
+
+  def _inputs(self, q: Normal, gradient: Normal, others: list[Array]) -> Array:
+    """What the network sees, [B, D]: gradients and estimates, each by itself, and the others."""
+    parts = [encode_gradient(v, self.gradient_encoding) for v in (gradient.loc, gradient.log_scale)]
+    if self.estimates:
+      parts += [layer_norm(q.loc), layer_norm(q.log_scale)]
+    return jnp.concatenate([*parts, *others], axis=-1)
+
+  def _error_inputs(self, prior: Normal, q: Normal, free_energy: StepFreeEnergy | None) -> Array:
+    """Errors of x and of z, each layer-normalised (Marino et al. 2018, Eq. 6-7)."""
+    assert free_energy is not None
+    latent = (q.loc - prior.loc) * jnp.exp(-2.0 * prior.log_scale)
+    observed = free_energy.errors(q)
+    if free_energy.local or not self.second_order:
+      latent, observed = jax.lax.stop_gradient((latent, observed))
+    return jnp.concatenate([layer_norm(observed), layer_norm(latent)], axis=-1)
+
+  def _bounded(self, q: Normal) -> Normal:
+    log_scale = jnp.clip(q.log_scale, self.log_scale_low, self.log_scale_high)
+    return Normal(layer_norm(q.loc) if self.normalize_mean else q.loc, log_scale)
