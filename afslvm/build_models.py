@@ -18,9 +18,10 @@ from afslvm.models.priors import FlowPrior, LatentPrior, LSTMPrior
 from afslvm.models.slvm import SLVM
 from afslvm.models.srnn import SRNN
 from afslvm.models.standard_normal import StandardNormal
+from afslvm.models.svg import SVG, FramePredictor
 from afslvm.models.temporal_flow import TemporalFlow
 from afslvm.models.vrnn import VRNN
-from afslvm.networks import dcgan
+from afslvm.networks import dcgan, vgg
 from afslvm.networks.heads import LocLogScale
 from afslvm.networks.mlp import MLP, JointMLP
 from afslvm.networks.recurrent import Recurrence
@@ -32,6 +33,7 @@ MODELS = {
   'slvm': SLVM,
   'srnn': SRNN,
   'vrnn': VRNN,
+  'svg': SVG,
 }
 PRIORS = {'lstm': LSTMPrior, 'temporal_flow': FlowPrior}
 INFERENCES = {'direct': Direct, 'iterative': Iterative}
@@ -40,8 +42,10 @@ LIKELIHOODS = {
   'discretized_gaussian': DiscretizedGaussian,
   'bernoulli': Bernoulli,
 }
-ENCODERS = {'dcgan': dcgan.DcganEncoder, 'mlp': MLP}
-DECODERS = {'dcgan': dcgan.DcganDecoder, 'mlp': MLP}
+FRAME_ENCODERS = {'dcgan': dcgan.DcganEncoder, 'vgg': vgg.VggEncoder}
+FRAME_DECODERS = {'dcgan': dcgan.DcganDecoder, 'vgg': vgg.VggDecoder}
+ENCODERS = {**FRAME_ENCODERS, 'mlp': MLP}
+DECODERS = {**FRAME_DECODERS, 'mlp': MLP}
 CONDITIONERS = {
   'conv': conditioners.ConvConditioner,
   'dense': conditioners.DenseConditioner,
@@ -169,8 +173,31 @@ def _vrnn(spec: dict[str, Any], event_shape: EventShape, place: str) -> dict[str
   }
 
 
+def _svg(spec: dict[str, Any], event_shape: EventShape, place: str) -> dict[str, Any]:
+  frames, decoder = _pop_section(spec, 'frame_encoder', place), _pop_section(spec, 'decoder', place)
+  prior, predictor = _pop_section(spec, 'prior', place), _pop_section(spec, 'predictor', place)
+  kinds = frames.get('name'), decoder.get('name')
+  encoder = _network(FRAME_ENCODERS, frames, event_shape, f'{place}.frame_encoder')
+  maps = _network(FRAME_DECODERS, decoder, event_shape, f'{place}.decoder')
+  halvings = len(encoder.widths), len(maps.widths)
+  if spec.get('skips') != 'none' and (kinds[0] != kinds[1] or halvings[0] != halvings[1]):
+    raise ConfigError(
+      f'{place}.decoder: {kinds[1]} of {halvings[1]} widths can not see the maps of a '
+      f"frame_encoder {kinds[0]} of {halvings[0]}; use the same, or {place}.skips='none'"
+    )
+  return {
+    'frame_encoder': encoder,
+    'decoder': maps,
+    'prior_heads': _heads(prior, spec['latent_size'], f'{place}.prior'),
+    'prior_recurrence': schema.construct(Recurrence, prior, f'{place}.prior'),
+    'predictor': schema.construct(
+      FramePredictor, predictor, f'{place}.predictor', size=encoder.features
+    ),
+  }
+
+
 # What a model has beside encoder, inference and likelihood: (spec, event_shape, place) -> fields.
-OWN_PARTS = {SLVM: _slvm, SRNN: _srnn, VRNN: _vrnn}
+OWN_PARTS = {SLVM: _slvm, SRNN: _srnn, VRNN: _vrnn, SVG: _svg}
 
 
 def _constructed(spec: dict[str, Any], place: str, **classes: type) -> dict[str, Any]:
@@ -243,16 +270,23 @@ def _encoder(spec: dict[str, Any], event_shape: EventShape, place: str) -> Any:
 def _network(
   table: Mapping[str, type], spec: dict[str, Any], event_shape: EventShape, place: str
 ) -> Any:
-  """An encoder of observations or a decoder; DCGAN's must fit the frames."""
-  cls = schema.lookup(table, spec.pop('name', None), f'{place}.name')
+  """An encoder of observations or a decoder; those of frames must fit them."""
+  name = spec.pop('name', None)
+  cls = schema.lookup(table, name, f'{place}.name')
   if cls is MLP:
     return schema.construct(cls, spec, place)
   if len(event_shape) != 3:
+    others = '; use mlp' if 'mlp' in table else ''
     raise ConfigError(
-      f'{place}.name: dcgan takes frames, the data have shape {event_shape}; use mlp'
+      f'{place}.name: {name} takes frames, the data have shape {event_shape}{others}'
     )
-  given = {'frame_size': event_shape[:2]} if cls is dcgan.DcganDecoder else {}
+  given = {'frame_size': event_shape[:2]} if cls in FRAME_DECODERS.values() else {}
   network = schema.construct(cls, spec, place, **given)
+  depths = getattr(network, 'depths', network.widths)
+  if len(depths) != len(network.widths):
+    raise ConfigError(
+      f'{place}.depths={depths} must be as many as widths={network.widths}, one for each stage'
+    )
   halvings = len(network.widths)
   if any(side % 2**halvings for side in event_shape[:2]):
     raise ConfigError(

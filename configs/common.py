@@ -42,11 +42,30 @@ DCGAN_ENCODER = {
   'input_bound': 0.0,
   'normalization': 'batch',
   'initialization': 'lecun',
+  'last_activation': 'leaky_relu',
   'compute_dtype': 'float32',
 }
 DCGAN_DECODER = {
   'name': 'dcgan',
   'widths': (512, 256, 128, 64),
+  'normalization': 'batch',
+  'initialization': 'lecun',
+  'compute_dtype': 'float32',
+}
+VGG_ENCODER = {
+  'name': 'vgg',
+  'widths': (64, 128, 256, 512),
+  'depths': (2, 2, 3, 3),
+  'features': 128,
+  'normalization': 'batch',
+  'initialization': 'lecun',
+  'last_activation': 'tanh',
+  'compute_dtype': 'float32',
+}
+VGG_DECODER = {
+  'name': 'vgg',
+  'widths': (512, 256, 128, 64),
+  'depths': (3, 3, 2, 2),
   'normalization': 'batch',
   'initialization': 'lecun',
   'compute_dtype': 'float32',
@@ -61,6 +80,7 @@ LAYERS = {
 MLP = {'name': 'mlp', **LAYERS}
 LATENT_HEADS = {'log_scale_low': -7.5, 'log_scale_high': 2.5, 'head_initialization': ''}
 RECURRENCE = {'features': 256, 'cell': 'lstm'}
+FRAME_PREDICTOR = {'features': 256, 'layers': 2}
 LATENT = {'gradients': 'bptt', 'unroll': 1}
 LSTM_PRIOR = {
   'name': 'lstm',
@@ -274,6 +294,34 @@ def vrnn(latent_size: int, parts: dict, **options) -> dict:
     'observation_network': {**LAYERS, **parts['observation_network']},
     'latent_network': {**LAYERS, **parts['latent_network']},
     **_recurrent_parts(parts),
+  }
+
+
+def svg(latent_size: int, parts: dict, **options) -> dict:
+  """SVG; `parts` are frame_encoder, decoder, prior, predictor, inference and likelihood.
+
+  Encoder and decoder are VGG's, or DCGAN's where the first is; the inference is shown encoded
+  frames.
+  """
+  dcgan = parts['frame_encoder'].get('name') == 'dcgan'
+  return {
+    'name': 'svg',
+    'latent_size': latent_size,
+    **LATENT,
+    'skips': 'context',
+    'num_skip_frames': 5,
+    **options,
+    'frame_encoder': {
+      **(DCGAN_ENCODER if dcgan else VGG_ENCODER),
+      'last_activation': 'tanh',
+      **parts['frame_encoder'],
+    },
+    'decoder': {**(DCGAN_DECODER if dcgan else VGG_DECODER), **parts['decoder']},
+    'prior': {**RECURRENCE, **LATENT_HEADS, **parts['prior']},
+    'predictor': {**FRAME_PREDICTOR, **parts['predictor']},
+    'encoder': {'name': 'none'},
+    'inference': inference_section(parts['inference']),
+    'likelihood': likelihood_section(parts['likelihood']),
   }
 
 

@@ -18,6 +18,7 @@ from afslvm.models.priors import FlowPrior, LSTMPrior
 from afslvm.models.slvm import SLVM
 from afslvm.models.srnn import SRNN
 from afslvm.models.standard_normal import StandardNormal
+from afslvm.models.svg import SVG, FramePredictor
 from afslvm.models.temporal_flow import TemporalFlow
 from afslvm.models.vrnn import VRNN
 from afslvm.networks.conv import Normalization
@@ -25,6 +26,7 @@ from afslvm.networks.dcgan import DcganDecoder, DcganEncoder
 from afslvm.networks.heads import LocLogScale
 from afslvm.networks.mlp import MLP, JointMLP
 from afslvm.networks.recurrent import Recurrence
+from afslvm.networks.vgg import VggDecoder, VggEncoder
 
 FRAME, VECTOR = (4, 6, 2), (3,)
 LATENT = 2
@@ -133,6 +135,29 @@ def slvm(
   )
 
 
+def svg(networks='dcgan', inference=None, gradients='bptt', **options):
+  """SVG on frames, with the networks of DCGAN and BatchNorm, or of VGG and GroupNorm."""
+  if networks == 'dcgan':
+    encoder = DcganEncoder(widths=(4,), features=5, last_activation='tanh')
+    decoder = DcganDecoder(FRAME[:2], widths=(4,))
+  else:
+    encoder = VggEncoder(widths=(4,), depths=(2,), features=5, normalization='group')
+    decoder = VggDecoder(FRAME[:2], widths=(4,), depths=(2,), normalization='group')
+  return SVG(
+    FRAME,
+    latent_size=LATENT,
+    likelihood=Gaussian(FRAME, mean_activation='sigmoid'),
+    inference=inference or Direct(LATENT, hidden=3, layers=1),
+    gradients=gradients,
+    frame_encoder=encoder,
+    decoder=decoder,
+    prior_recurrence=Recurrence(4),
+    prior_heads=LocLogScale(LATENT),
+    predictor=FramePredictor(5, features=3, layers=2),
+    **options,
+  )
+
+
 MODELS = {
   'standard_normal': lambda: StandardNormal(VECTOR),
   '1-AF conv batch context': lambda: flows(1, conv()),
@@ -171,8 +196,11 @@ MODELS = {
   'srnn vfem': lambda: srnn(inference=avf(update='adam', num_iterations=3), likelihood=binned()),
   'vrnn': lambda: vrnn(),
   'vrnn discretized avf': lambda: vrnn(inference=avf(normalize_mean=True), likelihood=binned()),
+  'svg dcgan batch': lambda: svg(num_skip_frames=2),
+  'svg vgg avf em': lambda: svg('vgg', avf(depth=1), 'em', skips='last'),
 }
-LATENT_MODELS = [name for name in MODELS if any(n in name for n in ('slvm', 'srnn', 'vrnn'))]
+KINDS = ('slvm', 'srnn', 'vrnn', 'svg')
+LATENT_MODELS = [name for name in MODELS if any(kind in name for kind in KINDS)]
 FLOWS = {name: make for name, make in MODELS.items() if 'AF' in name}
 
 

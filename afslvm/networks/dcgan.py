@@ -3,6 +3,7 @@
 Every layer that doesn't give the parameters of a distribution is a 4 x 4 convolution, batch
 normalisation and a leaky ReLU. The last layer of the encoder and the first of the decoder cover
 the whole map, whatever its size, so frames of any size that the strided layers can halve will do.
+SVG's decoder also sees the encoder's maps (`skips`), which are of the same sizes as its own.
 """
 
 from typing import Any, ClassVar
@@ -15,13 +16,15 @@ from afslvm.networks.strided import StridedConv, WholeMapConv
 from afslvm.types import Array
 
 DTYPES = ('float32', 'bfloat16')
+ACTIVATIONS = ('leaky_relu', 'tanh')
 
 
 class Layer(nn.Module):
-  """A convolution -> normalisation -> LeakyReLU(0.2)."""
+  """A convolution -> normalisation -> LeakyReLU(0.2), or tanh."""
 
   conv: nn.Module
   kind: str
+  activation: str = 'leaky_relu'
 
   def setup(self):
     """Declares the normalisation, one of `conv.NORMALIZATIONS`; the convolution is given."""
@@ -29,7 +32,13 @@ class Layer(nn.Module):
 
   def __call__(self, x: Array, mask: Array | None = None) -> Array:
     """`mask` [N] marks the frames that count in batch statistics."""
-    return nn.leaky_relu(self.normalization(self.conv(x), mask), 0.2)
+    h = self.normalization(self.conv(x), mask)
+    return jnp.tanh(h) if self.activation == 'tanh' else nn.leaky_relu(h, 0.2)
+
+
+def join(h: Array, skip: Array) -> Array:
+  """Maps with the channels of both."""
+  return jnp.concatenate([h, skip.astype(h.dtype)], axis=-1)
 
 
 class DcganEncoder(nn.Module):
@@ -42,6 +51,7 @@ class DcganEncoder(nn.Module):
       has no bounds of its own.
     normalization: one of `conv.NORMALIZATIONS` (paper: 'batch').
     initialization: one of `conv.INITIALIZATIONS` (paper's code: 'xavier').
+    last_activation: of the output, one of `ACTIVATIONS` (SVG: 'tanh').
     compute_dtype: of the convolutions; the output is float32 always.
   """
 
@@ -50,11 +60,13 @@ class DcganEncoder(nn.Module):
   input_bound: float = 0.0
   normalization: str = 'batch'
   initialization: str = 'lecun'
+  last_activation: str = 'leaky_relu'
   compute_dtype: str = 'float32'
 
   choices: ClassVar = {
     'normalization': conv.NORMALIZATIONS,
     'initialization': conv.INITIALIZATIONS,
+    'last_activation': ACTIVATIONS,
     'compute_dtype': DTYPES,
   }
   limits: ClassVar = {'features': (1, None), 'input_bound': (0.0, None), 'widths': (1, None)}
@@ -67,15 +79,27 @@ class DcganEncoder(nn.Module):
     }
     self.layers = [
       *(Layer(StridedConv(width, **common), self.normalization) for width in self.widths),
-      Layer(WholeMapConv(self.features, **common), self.normalization),
+      Layer(WholeMapConv(self.features, **common), self.normalization, self.last_activation),
     ]
 
   def __call__(self, x: Array, mask: Array | None = None) -> Array:
     """`mask` [N] marks the frames that count in batch statistics."""
+    return self.with_maps(x, mask)[0]
+
+  def with_maps(self, x: Array, mask: Array | None = None) -> tuple[Array, tuple[Array, ...]]:
+    """The output, and the maps on the way to it, [N, *shape] of each of `map_shapes`."""
     h = self.input_bound * jnp.tanh(x / self.input_bound) if self.input_bound else x
+    maps = []
     for layer in self.layers:
       h = layer(h, mask)
-    return h.astype(jnp.float32)
+      maps.append(h.astype(jnp.float32))
+    *maps, h = maps
+    return h, tuple(maps)
+
+  def map_shapes(self, frame_size: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """(height, width, channels) of the maps of frames of `frame_size`, the largest first."""
+    height, width = frame_size
+    return [(height >> k, width >> k, c) for k, c in enumerate(self.widths, start=1)]
 
 
 class DcganDecoder(nn.Module):
@@ -117,9 +141,13 @@ class DcganDecoder(nn.Module):
       ),
     ]
 
-  def __call__(self, z: Array, mask: Array | None = None) -> Array:
-    """`mask` [N] marks the frames that count in batch statistics."""
+  def __call__(self, z: Array, mask: Array | None = None, skips: tuple[Array, ...] = ()) -> Array:
+    """`mask` [N] marks the frames that count in batch statistics.
+
+    `skips`, maps of an encoder with as many layers, the largest first, are seen beside its own.
+    """
     h = z
-    for layer in self.layers:
+    for k, layer in enumerate(self.layers):
       h = layer(h, mask)
+      h = join(h, skips[-1 - k]) if skips else h
     return h.astype(jnp.float32)
