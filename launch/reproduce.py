@@ -1,18 +1,25 @@
-r"""Reproduces the AF paper's tables and figures, at any scale.
+r"""Reproduces tables and figures of the AF and AVF papers, at any scale.
 
     python launch/reproduce.py --table=af_1 --dataset=moving_digits --scale=small --seeds=3 \
         --workdir=runs/digits --jobs=2
     python launch/reproduce.py --figure=af_4 --workdir=runs/digits
+    python launch/reproduce.py --table=avf_3 --dataset=jsb --workdir=runs/jsb --jobs=2
+    python launch/reproduce.py --figure=avf_3 --workdir=runs/jsb
 
 A table trains and evaluates every model and seed in WORKDIR/ROW-SEED, with launch/train.py and
 launch/evaluate.py, and writes WORKDIR/table.md and table.json. Run again, it resumes what was
-interrupted and skips what is done; with other --rows or --seeds it adds to the table. Scales: quick
-(a few steps, to try it), small (two cores), paper (a GPU).
+interrupted and skips what is done; with other --rows or --seeds it adds to the table. Tables: af_1
+(moving_digits, stochastic_moving_mnist, moving_mnist, kth, bair), avf_1 (fsdd, timit), avf_2 (kth)
+and avf_3 (jsb, piano_midi, muse_data, nottingham). Scales: quick (a few steps, to try it), small
+(two cores), paper (the paper's sizes: a GPU, except avf_3, which two cores can do).
 
 Figures are drawn from runs that are there: af_4 and af_6 (KTH) show a flow alone and one under
-SLVM, af_7 both flows of SLVM + 2-AF.
+SLVM, af_7 both flows of SLVM + 2-AF; avf_3 evaluates runs of iterative inference with 0 to 8
+iterations and draws their free energies; avf_4 shows predictions and reconstructions of a test
+sequence.
 """
 
+import functools
 import logging
 import pathlib
 import shlex
@@ -24,19 +31,20 @@ from afslvm import cli
 
 log = logging.getLogger('afslvm.reproduce')
 
-flags.DEFINE_string('table', '', 'af_1.')
-flags.DEFINE_string('figure', '', 'af_4, af_6 or af_7.')
+flags.DEFINE_string('table', '', 'af_1, avf_1, avf_2 or avf_3.')
+flags.DEFINE_string('figure', '', 'af_4, af_6, af_7, avf_3 or avf_4.')
 flags.DEFINE_string('workdir', None, 'Folder of all runs, the table and figures.', required=True)
 flags.DEFINE_string('dataset', '', 'Of the table.')
-flags.DEFINE_string('scale', 'small', 'quick, small or paper.')
+flags.DEFINE_string('scale', '', 'quick, small or paper; default small, of avf_3 paper.')
 flags.DEFINE_integer('seeds', 1, 'Seeds 0 to so many less one.', lower_bound=1)
-flags.DEFINE_list('rows', [], 'Some of af1, af2, slvm, slvm_af1, slvm_af2; default all.')
+flags.DEFINE_list('rows', [], 'Some of the rows, by the names of their configs; default all.')
 flags.DEFINE_integer('jobs', 1, 'Runs at a time.', lower_bound=1)
 flags.DEFINE_multi_string('override', [], 'Of every config: --override=train.num_steps=500.')
 flags.DEFINE_string('model', '', 'Only this row in the figure.')
 flags.DEFINE_integer('sequence_seed', 0, 'Chooses the sequence of a figure.', lower_bound=0)
 
-TABLE_NAMES, FIGURE_NAMES = ('af_1',), ('af_4', 'af_6', 'af_7')
+TABLE_NAMES = ('af_1', 'avf_1', 'avf_2', 'avf_3')
+FIGURE_NAMES = ('af_4', 'af_6', 'af_7', 'avf_3', 'avf_4')
 
 
 def main(argv: list[str]) -> int:
@@ -46,32 +54,40 @@ def main(argv: list[str]) -> int:
 
   args = cli.FLAGS
   if bool(args.table) == bool(args.figure):
-    raise ConfigError('give exactly one of --table=af_1 and --figure=af_4, af_6 or af_7')
+    raise ConfigError('give exactly one of --table, such as af_1, and --figure, such as af_4')
   name, known = (args.table, TABLE_NAMES) if args.table else (args.figure, FIGURE_NAMES)
   if name not in known:
     kind = 'table' if args.table else 'figure'
     raise ConfigError(f'--{kind}={name} is not one of {", ".join(known)}{nearest(name, known)}')
-  return _table() if args.table else _figure()
+  if args.table:
+    return _table()
+  drawn = {'avf_3': _free_energies, 'avf_4': _predictions}
+  return drawn.get(args.figure, _figure)()
 
 
 # ---- tables --------------------------------------------------------------------------------------
 
 
 def _table() -> int:
-  from afslvm.reproduction import folders, plan, saved, schedule
+  from afslvm.reproduction import folders, plan, saved, schedule, tables
 
   args, workdir = cli.FLAGS, pathlib.Path(cli.FLAGS.workdir).expanduser()
-  overrides = plan.overrides(args.scale, args.override)
-  folder = plan.config_folder(args.dataset, args.scale)
-  asked = [(row, seed) for row in plan.rows(args.rows) for seed in range(args.seeds)]
+  table = tables.find(args.table)
+  scale = args.scale or table.scale
+  overrides = plan.overrides(scale, args.override)
+  folder = table.config_folder(args.dataset, scale)
+  rows = plan.rows(table, args.rows, folder)
+  asked = [(row, seed) for row in rows for seed in range(args.seeds)]
   about = {
+    'table': table.name,
     'dataset': args.dataset,
-    'scale': args.scale,
+    'scale': scale,
     'overrides': plan.portable(overrides),
   }
   saved.check(workdir, about)
-  pairs = plan.in_order({*asked, *plan.found(workdir)})
-  runs = _planned(pairs, folder, overrides, workdir)
+  pairs = plan.in_order({*asked, *plan.found(workdir, table.rows)}, table.rows)
+  load = functools.partial(_loaded, folder, overrides)
+  runs = _planned(table, scale, {pair: load(*pair) for pair in pairs}, overrides, workdir)
   for run in runs.values():
     folders.check(run)
   chains = [schedule.chain(runs[pair]) for pair in asked]
@@ -82,8 +98,7 @@ def _table() -> int:
   for pair in (pair for pair, run in done.items() if run is None):
     log.warning('%s is not finished and not in the table', plan.folder_name(*pair))
   finished = [run for run in done.values() if run is not None]
-  table = saved.write(workdir, finished, about, _command(workdir))
-  print(table)
+  print(saved.write(workdir, finished, about, _command(workdir)))
   print(workdir / saved.MARKDOWN)
   return 0
 
@@ -99,24 +114,33 @@ def _command(workdir: pathlib.Path) -> str:
   return shlex.join(['python', 'launch/reproduce.py', *kept])
 
 
-def _planned(pairs, folder: str, overrides, workdir: pathlib.Path) -> dict:
-  """Checks every config and the data, before anything starts; {(row, seed): PlannedRun}."""
+def _loaded(folder: str, overrides, row: str, seed: int) -> tuple:
+  """A row's config file, and its parts: every config is checked before anything starts."""
+  from afslvm import build
+  from afslvm.reproduction import plan
+
+  file = f'{folder}/{row}.py'
+  config = cli.load_overridden(str(plan.ROOT / file), [*overrides, f'seed={seed}'])
+  return file, build.parts(config)
+
+
+def _planned(table, scale: str, loaded: dict, overrides, workdir: pathlib.Path) -> dict:
+  """{(row, seed): PlannedRun}; `loaded` has (config file, parts) of each."""
   from afslvm import build
   from afslvm.reproduction import plan
 
   runs, data = {}, None
-  for row, seed in pairs:
-    file = f'{folder}/{row}.py'
-    config = cli.load_overridden(str(plan.ROOT / file), [*overrides, f'seed={seed}'])
-    parts = build.parts(config)
-    data = data or _data(parts)
+  for (row, seed), (file, parts) in loaded.items():
+    data = data or _data(table, scale, parts)
     variables = build.abstract_variables(parts.model, parts.data['length'])
     runs[row, seed] = plan.PlannedRun(
+      table=table,
       row=row,
       seed=seed,
       label=build.label(parts.config['model']),
       parameters=build.count_parameters(variables),
       num_context=parts.model.num_context,
+      measure=parts.model.measure,
       config_file=file,
       overrides=overrides,
       config=parts.config,
@@ -126,14 +150,14 @@ def _planned(pairs, folder: str, overrides, workdir: pathlib.Path) -> dict:
   return runs
 
 
-def _data(parts):
+def _data(table, scale: str, parts):
   """Opens the data; if they are not prepared, the error names the command that prepares them."""
   from afslvm import build
   from afslvm.data import prepare
   from afslvm.reproduction import plan
 
   builder = parts.dataset
-  num_test = len(prepare.open_split(builder, 'test'))
+  test = prepare.open_split(builder, 'test')
   return plan.Data(
     name=builder.name,
     label=build.dataset_label(builder),
@@ -141,7 +165,9 @@ def _data(parts):
     event_shape=tuple(builder.event_shape),
     data_space=builder.data_space,
     fingerprint=prepare.fingerprint(builder),
-    num_scored={'train': num_test},
+    num_scored=plan.num_scored(table, scale, len(test)),
+    resolution=builder.resolution,
+    test_lengths=() if test.lengths is None else tuple(map(int, test.lengths)),
   )
 
 
@@ -180,6 +206,61 @@ def _rows(folder: pathlib.Path, figure: str):
   key = jax.random.key(seed)
   x = np.asarray(preprocessing.dequantise(key, stored, run.parts.data['dequantisation']))
   return visuals.visual_rows(run.parts.model, run.variables(), x, key)
+
+
+# ---- figures of the AVF paper --------------------------------------------------------------------
+
+
+def _free_energies() -> int:
+  """Evaluates runs with other numbers of inference iterations than they were trained with."""
+  from afslvm import runs as runs_lib
+  from afslvm.reproduction import avf_figures, saved, schedule, tables
+
+  args, workdir = cli.FLAGS, pathlib.Path(cli.FLAGS.workdir).expanduser()
+  about = saved.read(workdir)
+  table = tables.find(about['table'])
+  loaded = {
+    pair: ('', runs_lib.open_run(str(folder)).parts)
+    for pair, folder in avf_figures.run_folders(workdir, table, args.model).items()
+  }
+  runs = _planned(table, about['scale'], loaded, (), workdir)
+  found = [(r, avf_figures.columns(r)) for r in runs.values() if avf_figures.iterations(r)]
+  if not found:
+    raise avf_figures.no_iterations(workdir, table)
+  chains = [schedule.Chain(run.name, schedule.evaluations(run, asked)) for run, asked in found]
+  if code := schedule.Schedule(chains, args.jobs, workdir / 'logs').run():
+    log.warning('to continue, run the same command again')
+    return code
+  _write_figure(workdir, avf_figures.free_energies(found))
+  return 0
+
+
+def _predictions() -> int:
+  """One sequence of the test split, predicted and reconstructed by one model."""
+  from afslvm import runs as runs_lib
+  from afslvm.data import prepare
+  from afslvm.reproduction import avf_figures, saved, tables
+  from afslvm.visualization import events, figures
+
+  args, workdir = cli.FLAGS, pathlib.Path(cli.FLAGS.workdir).expanduser()
+  table = tables.find(saved.read(workdir)['table'])
+  folder = next(iter(avf_figures.run_folders(workdir, table, args.model).values()))
+  run = runs_lib.open_run(str(folder))
+  event = events.event_of(run.parts.dataset)
+  source = prepare.open_split(run.parts.dataset, 'test')
+  x = avf_figures.choose(source, event, args.sequence_seed, run.parts.data['dequantisation'])
+  rows = avf_figures.predictions(run.parts.model, run.variables(), x, args.sequence_seed)
+  _write_figure(workdir, figures.prediction_and_reconstruction(rows, event))
+  return 0
+
+
+def _write_figure(workdir: pathlib.Path, inks: tuple[bytes, bytes]):
+  """Two SVG files, for light and for dark pages."""
+  name = f'{cli.FLAGS.figure}{f"_{cli.FLAGS.model}" if cli.FLAGS.model else ""}'
+  for suffix, content in zip(('', '_dark'), inks, strict=True):
+    path = workdir / f'{name}{suffix}.svg'
+    path.write_bytes(content)
+    print(path)
 
 
 if __name__ == '__main__':

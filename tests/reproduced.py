@@ -8,7 +8,7 @@ import numpy as np
 
 from afslvm.evaluation import contract as contract_lib
 from afslvm.evaluation.references import COPY_LAST, STATIC
-from afslvm.reproduction import folders, plan
+from afslvm.reproduction import folders, plan, tables
 
 LABELS = {
   'af1': '1-AF',
@@ -38,6 +38,7 @@ KTH = dataclasses.replace(
   PUBLISHED, name='kth', label='kth 64x64x1 persons=avf', config='kth/avf-px64'
 )
 ABOUT = {
+  'table': 'af_1',
   'dataset': 'moving_digits',
   'scale': 'small',
   'overrides': [],
@@ -47,11 +48,13 @@ ABOUT = {
 
 def planned(row, seed=0, data=DATA, path=pathlib.Path('runs')):
   return plan.PlannedRun(
+    table=tables.AF_1,
     row=row,
     seed=seed,
     label=LABELS[row],
     parameters=1000 + len(row),
     num_context=CONTEXT[row],
+    measure='density',
     config_file=f'configs/moving_digits/{row}.py',
     overrides=(),
     config={'seed': seed, 'data': {'data_dir': ''}, 'train': {'num_steps': 50, 'batch_size': 16}},
@@ -102,7 +105,7 @@ def _result(run, column, name, kind, value, error):
   """16 sequences whose values have exactly this mean and standard error."""
   spread = np.repeat([-1.0, 1.0], 8)
   spread *= error * math.sqrt(16) / spread.std(ddof=1)
-  dims = np.full(16, plan.PROTOCOL.num_scored * math.prod(run.data.event_shape))
+  dims = np.full(16, tables.AF_1.columns[0].protocol.num_scored * math.prod(run.data.event_shape))
   nats = (math.log(256.0) - value - spread) * dims
   contract = run.contract(column)
   return contract_lib.result(name, kind, contract, nats, dims, num_samples=1, seed=0)

@@ -10,7 +10,7 @@ import pytest
 from afslvm import build, cli
 from afslvm.errors import ConfigError
 from afslvm.evaluation.contract import ContractError
-from afslvm.reproduction import figures, folders, plan, saved, table
+from afslvm.reproduction import figures, folders, plan, saved, table, tables
 from tests import reproduced
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -18,10 +18,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # ---- the plan ------------------------------------------------------------------------------------
 
-ALL_FOLDERS = sorted({folder for table in plan.FOLDERS.values() for folder in table.values()})
+AF_1 = tables.AF_1
+ALL_FOLDERS = sorted({folder for scale in AF_1.folders.values() for folder in scale.values()})
 
 
-@pytest.mark.parametrize('row', plan.ROWS)
+@pytest.mark.parametrize('row', AF_1.rows)
 @pytest.mark.parametrize('folder', ALL_FOLDERS)
 def test_every_config_of_every_scale_is_the_model_it_says(folder, row):
   parts = build.parts(cli.load_overridden(f'{folder}/{row}.py', plan.QUICK))
@@ -31,18 +32,18 @@ def test_every_config_of_every_scale_is_the_model_it_says(folder, row):
 
 
 def test_scales_find_their_configs():
-  assert plan.config_folder('kth', 'paper') == 'configs/kth'
-  assert plan.config_folder('kth', 'quick') == plan.config_folder('kth', 'small')
-  assert plan.config_folder('bair', 'quick') == 'configs/bair'
+  assert AF_1.config_folder('kth', 'paper') == 'configs/kth'
+  assert AF_1.config_folder('kth', 'quick') == AF_1.config_folder('kth', 'small')
+  assert AF_1.config_folder('bair', 'quick') == 'configs/bair'
 
 
 @pytest.mark.parametrize(
   ('call', 'words'),
   [
-    (lambda: plan.config_folder('moving_digits', 'paper'), 'use --scale=small'),
-    (lambda: plan.config_folder('moving_digit', 'small'), 'did you mean "moving_digits"'),
-    (lambda: plan.config_folder('kth', 'smal'), 'did you mean "small"'),
-    (lambda: plan.rows(['slvm', 'af3']), '--rows=af3 is not one of'),
+    (lambda: AF_1.config_folder('moving_digits', 'paper'), 'use --scale=small'),
+    (lambda: AF_1.config_folder('moving_digit', 'small'), 'did you mean "moving_digits"'),
+    (lambda: AF_1.config_folder('kth', 'smal'), 'did you mean "small"'),
+    (lambda: plan.rows(AF_1, ['slvm', 'af3'], 'configs/kth'), '--rows=af3 is not one of'),
     (lambda: plan.overrides('small', ['num_steps']), 'section.key=value'),
     (lambda: figures.panels('af_4', 'slvm'), '--model=slvm does not show af_4'),
     (lambda: figures.check_data('af_6', 'bair', (64, 64, 3)), '--figure=af_4'),
@@ -84,7 +85,7 @@ def test_commands_and_questions():
 def test_folders_are_found_in_order(tmp_path):
   for name in ('slvm-0', 'af1-10', 'af1-2', 'logs', 'other-1', 'af1-x'):
     (tmp_path / name).mkdir()
-  assert plan.found(tmp_path) == [('af1', 2), ('af1', 10), ('slvm', 0)]
+  assert plan.found(tmp_path, AF_1.rows) == [('af1', 2), ('af1', 10), ('slvm', 0)]
 
 
 # ---- tables --------------------------------------------------------------------------------------

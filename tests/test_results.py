@@ -8,7 +8,7 @@ import pytest
 
 from afslvm.errors import ConfigError
 from afslvm.evaluation.contract import LikelihoodResult
-from afslvm.reproduction import claims, documents, markdown, plan, table
+from afslvm.reproduction import claims, documents, markdown, pages, table, tables
 from tests import reproduced
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -40,7 +40,7 @@ def test_documents_agree_with_the_measured_tables():
 def test_measured_tables_are_none_of_a_trial():
   for path in sorted((ROOT / documents.TABLES).glob('*.json')):
     values = documents.read(path)
-    assert path.stem == f'{values["dataset"]}_{values["scale"]}'
+    assert path.stem == pages.name(values)
     assert not markdown.is_trial(values)
     for row in values['rows']:
       for column in values['columns']:
@@ -51,7 +51,7 @@ def test_measured_tables_are_none_of_a_trial():
 
 
 def results_of(*pairs):
-  contract = reproduced.planned('slvm').contract(plan.COLUMNS[0])
+  contract = reproduced.planned('slvm').contract(tables.AF_1.columns[0])
   return [
     LikelihoodResult('SLVM', 'elbo', contract, value, error, 1.0, value, 16, 1, 0)
     for value, error in pairs

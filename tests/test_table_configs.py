@@ -7,7 +7,7 @@ import pytest
 
 from afslvm import build, cli
 from afslvm.evaluation import published
-from afslvm.reproduction import plan
+from afslvm.reproduction.tables import AF_1
 from afslvm.training import loop
 from afslvm.training.experiment import Experiment
 from afslvm.training.settings import TrainSettings
@@ -15,10 +15,10 @@ from afslvm.training.workdir import Workdir
 from tests import reproduced
 
 COUNTS = {
-  1: dict(zip(plan.ROWS, (335_042, 670_084, 11_289_090, 10_572_484, 10_907_526), strict=True)),
-  3: dict(zip(plan.ROWS, (338_502, 677_004, 11_295_238, 10_582_092, 10_920_594), strict=True)),
+  1: dict(zip(AF_1.rows, (335_042, 670_084, 11_289_090, 10_572_484, 10_907_526), strict=True)),
+  3: dict(zip(AF_1.rows, (338_502, 677_004, 11_295_238, 10_582_092, 10_920_594), strict=True)),
 }
-PAPER_FOLDERS = sorted(plan.FOLDERS['paper'])
+PAPER_FOLDERS = sorted(AF_1.folders['paper'])
 
 
 def count(parts):
@@ -26,7 +26,7 @@ def count(parts):
   return build.count_parameters(variables)
 
 
-@pytest.mark.parametrize('row', plan.ROWS)
+@pytest.mark.parametrize('row', AF_1.rows)
 @pytest.mark.parametrize('dataset', PAPER_FOLDERS)
 def test_counts_of_the_paper_configs(dataset, row):
   parts = build.parts(cli.load_config(f'configs/{dataset}/{row}.py'))
@@ -37,7 +37,7 @@ def test_counts_of_the_paper_configs(dataset, row):
   paper = published.size_of(
     reproduced.LABELS[row], dataset, parts.model.event_shape, COUNTS[channels][row]
   )
-  index = plan.ROWS.index(row)
+  index = list(AF_1.rows).index(row)
   if row == 'slvm_af2':  # not in Table 3
     assert paper is None
   else:
@@ -98,9 +98,9 @@ def test_paper_configs_train(config, tmp_path):
   assert json.loads((tmp_path / 'receipt.json').read_text())['skipped_steps'] == 0
 
 
-@pytest.mark.parametrize('folder', plan.FOLDERS['small'].values())
+@pytest.mark.parametrize('folder', AF_1.folders['small'].values())
 def test_rows_of_a_small_table_are_trained_alike(folder):
-  sections = [cli.load_config(f'{folder}/{row}.py').to_dict() for row in plan.ROWS]
+  sections = [cli.load_config(f'{folder}/{row}.py').to_dict() for row in AF_1.rows]
   for section in ('data', 'optimizer', 'train'):
     assert all(config[section] == sections[0][section] for config in sections), section
 

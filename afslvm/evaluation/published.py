@@ -1,6 +1,6 @@
-"""What the AF paper reports (its Tables 1-3), and when our numbers may stand beside it.
+"""What the AF and AVF papers report (Tables 1-3 of each), and when our numbers may stand beside it.
 
-The paper gives log-likelihoods in nats per pixel and channel; here, as everywhere in this library,
+The AF paper gives log-likelihoods in nats per pixel and channel; here, as everywhere in this library,
 they are negative, so lower is better. Those of its latent variable models are bounds.
 """
 
@@ -173,3 +173,102 @@ def why_not_comparable(
   if last - first + 1 != NUM_SCORED:
     return f'{last - first + 1} frames are scored; the paper scores {NUM_SCORED}'
   return ''
+
+
+# ---- the AVF paper -------------------------------------------------------------------------------
+
+AVF_PAPER = 'AVF paper'
+AVF_MEASURES = {'pcm16': 'bins of the AVF paper', '8bit': 'bins of the AVF paper'}
+
+
+@dataclasses.dataclass(frozen=True)
+class AVFBenchmark:
+  """Test sequences of the AVF paper, and its nats per step on them (its Tables 1-3).
+
+  Attributes:
+    table: ours, of which its values are rows.
+    data_config: 'NAME/CONFIG' of our data set.
+    words: of the data.
+    num_sequences: in the test split.
+    num_steps: in all of these; 0 is not known.
+    values: {row of our table: nats per step}.
+  """
+
+  table: str
+  data_config: str
+  words: str
+  num_sequences: int
+  num_steps: int
+  values: dict[str, float]
+
+
+AVF_BENCHMARKS = (
+  AVFBenchmark(
+    *('avf_1', 'timit/samples200', 'the 1,680 test sentences of TIMIT', 1680, 0),
+    {'vrnn': 1082, 'vrnn_avf1': 1105, 'vrnn_avf2': 1071, 'srnn': 1026, 'srnn_avf1': 1024},
+  ),
+  AVFBenchmark(
+    *('avf_2', 'kth/avf-px64', 'the 863 clips of nine persons of KTH Actions', 863, 0),
+    {'svg': 15_097, 'svg_avf1': 11_714},
+  ),
+  AVFBenchmark(
+    *('avf_3', 'piano_midi/perbeat2', 'the 25 test pieces of Piano-midi.de', 25, 19_036),
+    {'direct': 8.19, 'avf1': 8.12},
+  ),
+  AVFBenchmark(
+    *('avf_3', 'muse_data/perbeat1', 'the 124 test pieces of MuseData', 124, 64_339),
+    {'direct': 6.27, 'avf1': 5.99},
+  ),
+  AVFBenchmark(
+    *('avf_3', 'jsb/perbeat1', 'the 77 test chorales of JSB', 77, 4_725),
+    {'direct': 6.92, 'avf1': 6.97, 'avf5': 6.77},
+  ),
+  AVFBenchmark(
+    *('avf_3', 'nottingham/perbeat1', 'the 170 test tunes of Nottingham', 170, 44_463),
+    {'direct': 3.19, 'avf1': 3.13},
+  ),
+)
+
+
+def avf_benchmark_of(table: str, data_config: str) -> AVFBenchmark | None:
+  """The benchmark of one of our tables on our data, if they are one."""
+  of = ((b, (b.table, b.data_config)) for b in AVF_BENCHMARKS)
+  return next((b for b, key in of if key == (table, data_config)), None)
+
+
+def why_not_avf(
+  table: str, contract: LikelihoodContract, data_config: str, lengths: tuple[int, ...]
+) -> str:
+  """The first reason why the AVF paper's numbers don't belong beside ours, or '' if they do.
+
+  Args:
+    table: ours.
+    contract: of our numbers.
+    data_config: 'NAME/CONFIG' of the prepared data.
+    lengths: steps of each sequence that was scored.
+  """
+  benchmark = avf_benchmark_of(table, data_config)
+  if benchmark is None:
+    return f'{contract.dataset} is none of the paper’s data sets as it prepared them'
+  if (contract.protocol, contract.split) != ('avf_paper', 'test'):
+    return (
+      f'scored under {contract.protocol} on the {contract.split} split; the paper’s is avf_paper'
+    )
+  measure = AVF_MEASURES.get(contract.data_space, 'probability')
+  if contract.measure != measure:
+    return f'{contract.measure} is given here, the paper’s is {measure}'
+  steps = benchmark.num_steps or sum(lengths)
+  if (len(lengths), sum(lengths)) != (benchmark.num_sequences, steps):
+    return (
+      f'{len(lengths):,} sequences of {sum(lengths):,} steps were scored; the paper’s are '
+      f'{benchmark.words}' + (f', {steps:,} steps' if benchmark.num_steps else '')
+    )
+  return ''
+
+
+def corrected_by(lengths: tuple[int, ...]) -> float:
+  """What the AVF paper's numbers must be multiplied by to be per scored step: mean T / (T - 1).
+
+  Its code divides the sum over T - 1 scored steps of each test sequence by T.
+  """
+  return sum(t / (t - 1) for t in lengths if t > 1) / max(sum(t > 1 for t in lengths), 1)

@@ -11,7 +11,7 @@ import shutil
 from typing import Any
 
 from afslvm.errors import ConfigError, nearest
-from afslvm.reproduction import markdown
+from afslvm.reproduction import markdown, pages
 
 TABLES, PAGE = pathlib.Path('docs/results'), pathlib.Path('docs/results.md')
 DOCUMENTS = (pathlib.Path('README.md'),)
@@ -30,9 +30,7 @@ def generated(root: pathlib.Path) -> dict[pathlib.Path, str]:
     ConfigError: a table that can't be read, or a mark that names none.
   """
   tables = {path.stem: read(path) for path in sorted((root / TABLES).glob('*.json'))}
-  parts = [
-    f'{markdown.page(table).rstrip()}\n'.replace('# ', '## ', 1) for table in tables.values()
-  ]
+  parts = [f'{pages.page(table).rstrip()}\n'.replace('# ', '## ', 1) for table in tables.values()]
   documents = {PAGE: '\n'.join([INTRODUCTION, *parts])}
   for path in DOCUMENTS:
     documents[path] = filled((root / path).read_text(encoding='utf-8'), tables, path)
@@ -49,7 +47,7 @@ def filled(text: str, tables: dict[str, Any], path: pathlib.Path) -> str:
         f'{path} asks for results:{name}, and there is no {TABLES}/{name}.json'
         f'{nearest(name, tables)}'
       )
-    return f'{match[1]}{markdown.summary(tables[name])}\n{match[3]}'
+    return f'{match[1]}{pages.summary(tables[name])}\n{match[3]}'
 
   return MARKED.sub(replace, text)
 
@@ -62,7 +60,7 @@ def read(path: pathlib.Path) -> dict[str, Any]:
   """
   try:
     table = json.loads(path.read_text(encoding='utf-8'))
-    markdown.page(table)
+    pages.page(table)
   except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
     raise ConfigError(
       f'{path} is no table of launch/reproduce.py ({type(error).__name__}: {error})'
@@ -89,7 +87,7 @@ def write(root: pathlib.Path) -> list[pathlib.Path]:
 
 
 def add(root: pathlib.Path, source: pathlib.Path) -> pathlib.Path:
-  """Keeps a measured table as docs/results/DATASET_SCALE.json.
+  """Keeps a measured table as docs/results/NAME.json, see `pages.name`.
 
   Raises:
     ConfigError: no table, one of `quick` scale or of changed configs, or one that lacks a run of
@@ -103,7 +101,7 @@ def add(root: pathlib.Path, source: pathlib.Path) -> pathlib.Path:
       f'{source} was made with --override={table["overrides"][0]}; only tables of the configs as '
       'they are can be kept'
     )
-  place = root / TABLES / f'{table["dataset"]}_{table["scale"]}.json'
+  place = root / TABLES / f'{pages.name(table)}.json'
   if place.exists() and (lost := sorted(_runs(read(place)) - _runs(table))):
     raise ConfigError(
       f'{source} has no {lost[0]}, which {place} has; train it too, or delete that file first'

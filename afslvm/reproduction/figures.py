@@ -9,6 +9,7 @@ import numpy as np
 
 from afslvm.errors import ConfigError
 from afslvm.reproduction import plan
+from afslvm.reproduction.tables import AF_1
 from afslvm.visualization import frames
 
 # Frames of the sequences that are shown; all rows then are as long as the shortest of them.
@@ -53,7 +54,7 @@ def panels(figure: str, model: str = '') -> tuple[Panel, ...]:
   """
   if not model:
     return PANELS[figure]
-  flows = {'af_7': ('af2', 'slvm_af2')}.get(figure, tuple(r for r in plan.ROWS if r != 'slvm'))
+  flows = {'af_7': ('af2', 'slvm_af2')}.get(figure, tuple(r for r in AF_1.rows if r != 'slvm'))
   if model not in flows:
     raise ConfigError(f'--model={model} does not show {figure}; it takes {", ".join(flows)}')
   if figure == 'af_7':
@@ -67,7 +68,7 @@ def run_folder(workdir: pathlib.Path, row: str) -> pathlib.Path:
   Raises:
     ConfigError: there is none.
   """
-  seeds = [seed for other, seed in plan.found(workdir) if other == row]
+  seeds = [seed for _, seed in plan.found(workdir, [row])]
   if not seeds:
     raise ConfigError(
       f'{workdir} holds no run {row}-SEED; train it: python launch/reproduce.py --table=af_1 '

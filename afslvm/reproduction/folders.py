@@ -6,7 +6,8 @@ from typing import Any
 
 from afslvm.errors import ConfigError
 from afslvm.evaluation import store
-from afslvm.reproduction.plan import Column, PlannedRun
+from afslvm.reproduction.plan import PlannedRun
+from afslvm.reproduction.tables import Column
 from afslvm.training import checkpoint
 from afslvm.training.workdir import Workdir
 
@@ -19,11 +20,13 @@ class FinishedRun:
     run: what was planned.
     receipt: of training.
     evaluations: by name of the column, as launch/evaluate.py wrote them.
+    validations: (step, nats/dim) of every one during training.
   """
 
   run: PlannedRun
   receipt: dict[str, Any]
   evaluations: dict[str, dict[str, Any]]
+  validations: list[tuple[int, float]] = dataclasses.field(default_factory=list)
 
 
 def check(run: PlannedRun):
@@ -68,7 +71,13 @@ def finished(run: PlannedRun) -> FinishedRun | None:
     return None
   answers = {column.name: evaluation(run, column) for column in run.columns}
   complete = {name: answer for name, answer in answers.items() if answer is not None}
-  return FinishedRun(run, _receipt(run), complete) if len(complete) == len(answers) else None
+  if len(complete) < len(answers):
+    return None
+  validations = [
+    (values['step'], values['validation_nats_per_dim'])
+    for values in Workdir(run.path).validations()
+  ]
+  return FinishedRun(run, _receipt(run), complete, validations)
 
 
 def _receipt(run: PlannedRun) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def summarise(found: Sequence[LikelihoodResult]) -> Summary:
 
 def page(table: Table) -> str:
   """The whole table: title, both parts, the runs, and how to make it again."""
-  commits = ', '.join(_commit(name) for name in table['evaluated_at'])
+  commits = ', '.join(commit(name) for name in table['evaluated_at'])
   return '\n'.join(
     [
       f'# Table 1 of the AF paper on {table["data"]["label"]}, scale {table["scale"]}',
@@ -212,7 +212,7 @@ def _run(row: dict[str, Any], index: int, seed: int) -> list[str]:
     '' if rate is None else f'{rate:.1f}',
     '' if wall is None else format_duration(wall),
     ', '.join(row['devices']),
-    _commit(row['commits'][index]),
+    commit(row['commits'][index]),
     f'`{row["config"]}{overridden}`',
   ]
 
@@ -225,9 +225,10 @@ def _correlation(values: dict[str, float]) -> str:
   return f'{values["x"]:.3f} → {levels[-1]:.3f}'.replace('-', '−')
 
 
-def _commit(name: str) -> str:
-  commit, _, changes = name.partition('+')
-  return commit[:7] + ('+' if changes else '')
+def commit(name: str) -> str:
+  """Short, with a plus sign where the tree was changed."""
+  own, _, changes = name.partition('+')
+  return own[:7] + ('+' if changes else '')
 
 
 def _frames(table: Table) -> str:

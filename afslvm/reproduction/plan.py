@@ -1,32 +1,17 @@
-"""What a table needs: which configs, how many seeds, which questions are asked of every model."""
+"""What a table needs on given data: which runs, with which commands, and what they must answer."""
 
 import dataclasses
 import pathlib
 import re
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable
+from typing import Any
 
 from afslvm.errors import ConfigError, nearest
 from afslvm.evaluation import published, store
 from afslvm.evaluation.contract import LikelihoodContract
-from afslvm.evaluation.protocols import PROTOCOLS
+from afslvm.reproduction.tables import Column, Table
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-ROWS = ('af1', 'af2', 'slvm', 'slvm_af1', 'slvm_af2')
-SCALES = ('quick', 'small', 'paper')
-# Scale -> data set -> folder of configs; `quick` takes whichever there is, the small ones first.
-FOLDERS = {
-  'small': {
-    'moving_digits': 'configs/moving_digits',
-    'stochastic_moving_mnist': 'configs/stochastic_moving_mnist',
-    'kth': 'configs/kth_small',
-  },
-  'paper': {
-    'moving_mnist': 'configs/moving_mnist',
-    'kth': 'configs/kth',
-    'bair': 'configs/bair',
-  },
-}
 # To see that everything runs; such numbers mean nothing.
 QUICK = (
   'train.num_steps=60',
@@ -35,34 +20,10 @@ QUICK = (
   'train.checkpoint_every=0',
   'train.validation_batches=2',
 )
-PROTOCOL = PROTOCOLS['af_paper']
+QUICK_SEQUENCES = 8  # that are scored then, where whole ones are
 # What launch/evaluate.py takes unless told otherwise.
 EVALUATION_SEED, EVALUATION_BATCH = 0, 32
-
-
-class Column(NamedTuple):
-  """One question that models answer: sequences of `split`, ten frames after `context`."""
-
-  name: str
-  split: str
-  context: int
-
-  @property
-  def scored_frames(self) -> tuple[int, int]:
-    """The first and the last."""
-    return self.context, self.context + PROTOCOL.num_scored - 1
-
-
-# Two flows look back six frames, everything else three at most. The paper scores each model after
-# its own context; here all models share the columns `test` and `train`, and those that can also
-# answer the paper's own question do.
-COLUMNS = (
-  Column('test', 'test', 6),
-  Column('train', 'train', 6),
-  Column('test_context3', 'test', 3),
-  Column('train_context3', 'train', 3),
-)
-# Where the paper scored another split than the test split, so do these, to stand beside it.
+# Where the AF paper scored another split than the test split, so do these, to stand beside it.
 PAPER_CONTEXTS = {'paper': 6, 'paper_context3': 3}
 
 
@@ -75,10 +36,11 @@ class Data:
     label: as in likelihood contracts.
     config: 'NAME/CONFIG' of the prepared data.
     event_shape: of one frame.
-    data_space: '8bit' or 'continuous'.
+    data_space: see `LikelihoodContract`.
     fingerprint: of the records.
-    num_scored: sequences that are scored, by split: of the training split as many as of the test
-      split; all of a split that isn't named.
+    num_scored: sequences that are scored, by split; all of a split that isn't named.
+    resolution: see `LikelihoodContract`.
+    test_lengths: steps of each test sequence, where they differ.
   """
 
   name: str
@@ -88,15 +50,17 @@ class Data:
   data_space: str
   fingerprint: str
   num_scored: dict[str, int]
+  resolution: float | None = None
+  test_lengths: tuple[int, ...] = ()
 
-  @property
-  def columns(self) -> list[Column]:
-    """The questions of a table about these data."""
-    benchmark = published.benchmark_of(self.config, self.event_shape)
-    if benchmark is None or benchmark.split == 'test':
-      return list(COLUMNS)
-    split = benchmark.split
-    return [*COLUMNS, *(Column(name, split, after) for name, after in PAPER_CONTEXTS.items())]
+
+def columns(table: Table, data: Data) -> list[Column]:
+  """The questions of a table about these data."""
+  benchmark = published.benchmark_of(data.config, data.event_shape)
+  if table.whole_sequences or benchmark is None or benchmark.split == 'test':
+    return list(table.columns)
+  split = benchmark.split
+  return [*table.columns, *(Column(name, split, after) for name, after in PAPER_CONTEXTS.items())]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,11 +68,13 @@ class PlannedRun:
   """One model and seed.
 
   Attributes:
-    row: of the table, one of `ROWS`.
+    table: that it is a run of.
+    row: of the table.
     seed: of training.
     label: of the model in tables.
     parameters: how many numbers are trained.
     num_context: frames that the model only conditions on.
+    measure: what the model gives, see `LikelihoodContract`.
     config_file: path of its config below `ROOT`.
     overrides: of the config, 'section.key=value'.
     config: the whole config as plain values.
@@ -116,11 +82,13 @@ class PlannedRun:
     data: what it is trained on and scored on.
   """
 
+  table: Table
   row: str
   seed: int
   label: str
   parameters: int
   num_context: int
+  measure: str
   config_file: str
   overrides: tuple[str, ...]
   config: dict[str, Any]
@@ -140,32 +108,37 @@ class PlannedRun:
   @property
   def columns(self) -> list[Column]:
     """The questions that the model can answer."""
-    return [column for column in self.data.columns if column.context >= self.num_context]
+    asked = columns(self.table, self.data)
+    return [c for c in asked if c.protocol.whole_sequences or c.context >= self.num_context]
 
   def contract(self, column: Column) -> LikelihoodContract:
     """What is asked in a column."""
     return LikelihoodContract(
-      protocol=PROTOCOL.name,
+      protocol=column.rules,
       dataset=self.data.label,
       split=column.split,
       data_space=self.data.data_space,
-      dequantisation=PROTOCOL.dequantisation,
-      context_frames=column.context,
+      dequantisation=column.protocol.noise[self.data.data_space],
+      context_frames=column.scored_frames[0],
       scored_frames=column.scored_frames,
+      average=column.protocol.average,
+      measure=self.measure,
+      resolution=self.data.resolution,
     )
 
   def identity(self, column: Column, checkpoint: dict[str, Any]) -> dict[str, Any]:
     """All that decides the numbers, as launch/evaluate.py writes it beside them."""
-    return store.identity(
-      self.contract(column),
-      checkpoint,
-      self.data.fingerprint,
-      num_samples=PROTOCOL.num_samples,
-      num_particles=0,
-      num_sequences=self.data.num_scored.get(column.split, 0),
-      seed=EVALUATION_SEED,
-      batch_size=EVALUATION_BATCH,
-    )
+    settings: dict[str, Any] = {
+      'num_samples': column.protocol.num_samples,
+      'num_particles': column.num_particles,
+      'num_sequences': self.data.num_scored.get(column.split, 0),
+      'seed': EVALUATION_SEED,
+    }
+    if not column.protocol.whole_sequences:
+      settings['batch_size'] = EVALUATION_BATCH
+    if column.iterations is not None:
+      settings['inference_iterations'] = column.iterations
+    return store.identity(self.contract(column), checkpoint, self.data.fingerprint, **settings)
 
   def train_command(self) -> list[str]:
     """Arguments of python; run again, it resumes."""
@@ -180,10 +153,17 @@ class PlannedRun:
   def evaluate_command(self, column: Column) -> list[str]:
     """Arguments of python."""
     command = [str(ROOT / 'launch/evaluate.py'), f'--workdir={self.path}']
-    if column.context != max(PROTOCOL.min_context, self.num_context):
+    protocol = column.protocol
+    if protocol.whole_sequences:
+      command.append(f'--protocol={column.rules}')
+    elif column.context != max(protocol.min_context, self.num_context):
       command.append(f'--num_context={column.context}')
     if column.split != 'test':
       command.append(f'--split={column.split}')
+    if column.num_particles:
+      command.append(f'--num_particles={column.num_particles}')
+    if column.iterations is not None:
+      command.append(f'--inference_iterations={column.iterations}')
     if count := self.data.num_scored.get(column.split, 0):
       command.append(f'--num_sequences={count}')
     if place := self.config['data']['data_dir']:
@@ -191,24 +171,11 @@ class PlannedRun:
     return command
 
 
-def config_folder(dataset: str, scale: str) -> str:
-  """Folder of the configs of a data set at a scale.
-
-  Raises:
-    ConfigError: there are none.
-  """
-  if scale not in SCALES:
-    raise ConfigError(f'--scale={scale} is not one of {", ".join(SCALES)}{nearest(scale, SCALES)}')
-  tables = [FOLDERS['small'], FOLDERS['paper']] if scale == 'quick' else [FOLDERS[scale]]
-  there = {name: folder for table in reversed(tables) for name, folder in table.items()}
-  if dataset not in there:
-    others = [other for other, table in FOLDERS.items() if dataset in table]
-    hint = f'; use --scale={others[0]}' if others else nearest(dataset, there)
-    raise ConfigError(
-      f'--dataset={dataset} has no configs at --scale={scale}{hint}; there are '
-      f'{", ".join(sorted(there))}'
-    )
-  return there[dataset]
+def num_scored(table: Table, scale: str, num_test: int) -> dict[str, int]:
+  """Sequences that are scored by split: of frames as many training sequences as test sequences."""
+  if not table.whole_sequences:
+    return {'train': num_test}
+  return dict.fromkeys(('test', 'validation'), QUICK_SEQUENCES) if scale == 'quick' else {}
 
 
 def overrides(scale: str, given: list[str]) -> tuple[str, ...]:
@@ -224,16 +191,20 @@ def overrides(scale: str, given: list[str]) -> tuple[str, ...]:
   return tuple({value.partition('=')[0]: value for value in both}.values())
 
 
-def rows(given: list[str]) -> list[str]:
-  """The rows asked for, in the order of the table; all if none is named.
+def rows(table: Table, given: list[str], folder: str) -> list[str]:
+  """The rows asked for, in the order of the table; all that have a config if none is named.
 
   Raises:
-    ConfigError: an unknown one.
+    ConfigError: an unknown one, or one without a config.
   """
+  there = [row for row in table.rows if (ROOT / folder / f'{row}.py').exists()]
   for row in given:
-    if row not in ROWS:
-      raise ConfigError(f'--rows={row} is not one of {", ".join(ROWS)}{nearest(row, ROWS)}')
-  return [row for row in ROWS if row in given or not given]
+    if row not in table.rows:
+      known = ', '.join(table.rows)
+      raise ConfigError(f'--rows={row} is not one of {known}{nearest(row, table.rows)}')
+    if row not in there:
+      raise ConfigError(f'--rows={row}: {folder} has no {row}.py, only {", ".join(there)}')
+  return [row for row in there if row in given or not given]
 
 
 def folder_name(row: str, seed: int) -> str:
@@ -241,15 +212,16 @@ def folder_name(row: str, seed: int) -> str:
   return f'{row}-{seed}'
 
 
-def found(workdir: pathlib.Path) -> list[tuple[str, int]]:
-  """(row, seed) of every folder of a run that is there, in the order of the table."""
+def found(workdir: pathlib.Path, rows: Collection[str]) -> list[tuple[str, int]]:
+  """(row, seed) of every folder of a run of one of `rows` that is there, in their order."""
   names = [re.fullmatch(r'(\w+)-(\d+)', path.name) for path in workdir.glob('*-*')]
-  return in_order((match[1], int(match[2])) for match in names if match and match[1] in ROWS)
+  return in_order(((m[1], int(m[2])) for m in names if m and m[1] in rows), rows)
 
 
-def in_order(pairs: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
-  """(row, seed) in the order of the table."""
-  return sorted(pairs, key=lambda pair: (ROWS.index(pair[0]), pair[1]))
+def in_order(pairs: Iterable[tuple[str, int]], rows: Collection[str]) -> list[tuple[str, int]]:
+  """(row, seed) in the order of `rows`."""
+  order = list(rows)
+  return sorted(pairs, key=lambda pair: (order.index(pair[0]), pair[1]))
 
 
 def portable(overrides: Iterable[str]) -> list[str]:

@@ -7,12 +7,12 @@ from typing import Any
 
 from afslvm import files
 from afslvm.errors import ConfigError
-from afslvm.reproduction import markdown, table
+from afslvm.reproduction import pages, table
 from afslvm.reproduction.folders import FinishedRun
 
 JSON, MARKDOWN = 'table.json', 'table.md'
 # What must be the same for a folder to be continued.
-SUBJECT = ('dataset', 'scale', 'overrides')
+SUBJECT = ('table', 'dataset', 'scale', 'overrides')
 
 
 def check(workdir: pathlib.Path, about: dict[str, Any]):
@@ -28,6 +28,21 @@ def check(workdir: pathlib.Path, about: dict[str, Any]):
       f'--workdir={workdir} holds a table with {key}={there[key]!r}, not {about[key]!r}; '
       'use another --workdir'
     )
+
+
+def read(workdir: pathlib.Path) -> dict[str, Any]:
+  """The table of a folder.
+
+  Raises:
+    ConfigError: there is none.
+  """
+  try:
+    return json.loads((workdir / JSON).read_text())
+  except (OSError, ValueError):
+    raise ConfigError(
+      f'{workdir} holds no {JSON}; make a table there first: python launch/reproduce.py '
+      f'--table=NAME --dataset=NAME --workdir={workdir}'
+    ) from None
 
 
 def _commands(workdir: pathlib.Path, last: str) -> list[str]:
@@ -48,7 +63,7 @@ def write(
     ContractError: results that don't compare.
   """
   values = table.build(runs, {**about, 'commands': _commands(workdir, command)})
-  text = markdown.page(values)
+  text = pages.page(values)
   files.write_json(workdir / JSON, values)
   (workdir / MARKDOWN).write_text(text, encoding='utf-8')
   return text

@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from afslvm.reproduction import folders
-from afslvm.reproduction.plan import Column, PlannedRun
+from afslvm.reproduction.plan import PlannedRun
+from afslvm.reproduction.tables import Column
 from afslvm.training.progress import format_duration
 
 log = logging.getLogger(__name__)
@@ -52,20 +53,29 @@ class Chain:
 
 def chain(run: PlannedRun) -> Chain:
   """Training of a run, then every evaluation."""
+  train = Task('train', run.train_command(), functools.partial(folders.is_trained, run))
+  return Chain(run.name, [train, *evaluations(run, run.columns)])
+
+
+def evaluations(run: PlannedRun, columns: Sequence[Column]) -> list[Task]:
+  """One for each question."""
 
   def answered(column: Column) -> bool:
     return folders.evaluation(run, column) is not None
 
-  train = Task('train', run.train_command(), functools.partial(folders.is_trained, run))
-  evaluate = [
-    Task(
-      f'evaluate {column.split} after {column.context} frames',
-      run.evaluate_command(column),
-      functools.partial(answered, column),
-    )
-    for column in run.columns
+  return [
+    Task(_in_words(column), run.evaluate_command(column), functools.partial(answered, column))
+    for column in columns
   ]
-  return Chain(run.name, [train, *evaluate])
+
+
+def _in_words(column: Column) -> str:
+  if not column.protocol.whole_sequences:
+    return f'evaluate {column.split} after {column.context} frames'
+  words = f'evaluate {column.split} under {column.rules}'
+  if column.iterations is not None:
+    words += f' with {column.iterations} inference iterations'
+  return words
 
 
 class _Running(NamedTuple):

@@ -2,6 +2,8 @@
 
 {'table': 'af_1', 'dataset': ..., 'scale': ..., 'columns': {NAME: {split, context, ...}},
  'rows': [{'model', 'parameters', 'seeds', NAME: [one result per seed], ...}, ...], ...}
+
+Tables of whole sequences also have other bounds beside a model's own, and what training took.
 """
 
 import math
@@ -9,12 +11,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from afslvm.evaluation import published
-from afslvm.evaluation.contract import ContractError, LikelihoodResult, check_comparable
+from afslvm.evaluation.contract import (
+  ContractError,
+  LikelihoodResult,
+  check_comparable,
+  describe,
+)
 from afslvm.evaluation.references import COPY_LAST, STATIC
+from afslvm.evaluation.sequence_references import INDEPENDENT, MARKOV
 from afslvm.reproduction.folders import FinishedRun
-from afslvm.reproduction.plan import PROTOCOL, ROWS, Data, portable
+from afslvm.reproduction.plan import Data, columns, portable
+from afslvm.reproduction.tables import Column, Table
 
-TABLE = 'af_1'
+# Numbers that references fit: mean and variance; variance of the change; rates of notes.
+PER_DIMENSION = {STATIC: 2, COPY_LAST: 1, INDEPENDENT: 1, MARKOV: 3}
 
 
 def build(runs: Sequence[FinishedRun], about: dict[str, Any]) -> dict[str, Any]:
@@ -27,15 +37,15 @@ def build(runs: Sequence[FinishedRun], about: dict[str, Any]) -> dict[str, Any]:
   Raises:
     ContractError: results of one column that answer different questions.
   """
-  data = runs[0].run.data
-  columns = data.columns
-  groups = [[run for run in runs if run.run.row == row] for row in ROWS]
+  table, data = runs[0].run.table, runs[0].run.data
+  asked = columns(table, data)
+  groups = [[run for run in runs if run.run.row == row] for row in table.rows]
   rows = [_row(group) for group in groups if group]
-  rows += [_reference(runs, name) for name in (STATIC, COPY_LAST)]
-  for column in columns:
+  rows += [_reference(runs, name) for name in _references(runs)]
+  for column in asked:
     check_column([result for row in rows for result in results(row, column.name)])
   return {
-    'table': TABLE,
+    'table': table.name,
     **about,
     'evaluated_at': _commits(runs),
     'data': {
@@ -44,10 +54,10 @@ def build(runs: Sequence[FinishedRun], about: dict[str, Any]) -> dict[str, Any]:
       'event_shape': list(data.event_shape),
       'fingerprint': data.fingerprint,
     },
-    'protocol': {'name': PROTOCOL.name, 'summary': PROTOCOL.summary},
+    'protocol': {'name': asked[0].rules, 'summary': asked[0].protocol.summary},
     'columns': {
-      column.name: _column(rows, column.name, column.split, data)
-      for column in columns
+      column.name: _column(rows, column, table, data)
+      for column in asked
       if any(row[column.name] for row in rows)
     },
     'rows': rows,
@@ -85,7 +95,7 @@ def _row(runs: Sequence[FinishedRun]) -> dict[str, Any]:
   first = plans[0]
   own = {
     column.name: [_own(run, column.name) for run in runs if column in run.run.columns]
-    for column in first.data.columns
+    for column in columns(first.table, first.data)
   }
   return {
     'row': first.row,
@@ -103,7 +113,29 @@ def _row(runs: Sequence[FinishedRun]) -> dict[str, Any]:
     'commits': [receipt.get('git_commit', 'unknown') for receipt in receipts],
     'config': first.config_file,
     'overrides': portable(first.overrides),
+    **(_sequence_row(runs) if first.table.whole_sequences else {}),
   }
+
+
+def _sequence_row(runs: Sequence[FinishedRun]) -> dict[str, Any]:
+  """What rows of whole sequences have besides: words, other bounds, and what training took."""
+  first = runs[0].run
+  size = math.prod(first.data.event_shape)
+  return {
+    'words': first.table.rows[first.row],
+    'bounds': {
+      column.name: [_other_bounds(run, column.name) for run in runs]
+      for column in first.columns
+      if column.num_particles
+    },
+    'cpu_seconds': [run.receipt.get('total_cpu_seconds') for run in runs],
+    'validations': [[(step, size * value) for step, value in run.validations] for run in runs],
+  }
+
+
+def _other_bounds(run: FinishedRun, column: str) -> list[dict[str, Any]]:
+  found = run.evaluations[column]['results'][1:]
+  return [values for values in found if values['name'] == run.run.label]
 
 
 def _own(run: FinishedRun, column: str) -> dict[str, Any]:
@@ -121,10 +153,16 @@ def _device(receipt: dict[str, Any]) -> str:
   return f'{device.get("count", "?")} {device.get("kind", "?")}'
 
 
+def _references(runs: Sequence[FinishedRun]) -> list[str]:
+  """Names of the trivial models, which are scored beside every model."""
+  evaluation = next(iter(runs[0].evaluations.values()))
+  return [v['name'] for v in evaluation['results'] if v['name'] != runs[0].run.label]
+
+
 def _reference(runs: Sequence[FinishedRun], name: str) -> dict[str, Any]:
   """A trivial model; it has seen the same sequences and noise in every evaluation."""
   own: dict[str, list] = {}
-  for column in runs[0].run.data.columns:
+  for column in columns(runs[0].run.table, runs[0].run.data):
     found = [
       values
       for run in runs
@@ -139,14 +177,29 @@ def _reference(runs: Sequence[FinishedRun], name: str) -> dict[str, Any]:
           f'{name} scores {found[0]["nats_per_dim"]:.4f} and {other["nats_per_dim"]:.4f} nats/dim '
           f'in column {column.name}: the runs were not scored on the same data'
         )
-  per_dimension = {STATIC: 2, COPY_LAST: 1}[name]  # mean and variance; variance of the change
-  size = per_dimension * math.prod(runs[0].run.data.event_shape)
+  size = PER_DIMENSION[name] * math.prod(runs[0].run.data.event_shape)
   return {'model': name, 'reference': True, 'parameters': size, 'seeds': [], **own}
 
 
-def _column(rows: Sequence[dict[str, Any]], name: str, split: str, data: Data) -> dict[str, Any]:
+def _column(
+  rows: Sequence[dict[str, Any]], column: Column, table: Table, data: Data
+) -> dict[str, Any]:
   """What a column asks, and what the paper reports there."""
-  first = next(result for row in rows for result in results(row, name))
+  first = next(result for row in rows for result in results(row, column.name))
+  paper = _avf_paper if table.whole_sequences else _af_paper
+  return {
+    'split': column.split,
+    'context_frames': first.contract.context_frames,
+    'scored_frames': list(first.contract.scored_frames),
+    'num_sequences': first.num_sequences,
+    'floor_nats_per_dim': first.contract.floor_nats_per_dim,
+    **paper(first, table, data),
+  }
+
+
+def _af_paper(first: LikelihoodResult, table: Table, data: Data) -> dict[str, Any]:
+  """The AF paper's Table 1 by model, where it answers the same question."""
+  del table
   why = published.why_not_comparable(first.contract, data.config, data.event_shape)
   benchmark = published.benchmark_of(data.config, data.event_shape)
   paper: dict[str, float] = {}
@@ -157,12 +210,19 @@ def _column(rows: Sequence[dict[str, Any]], name: str, split: str, data: Data) -
       for result in published.find(benchmark.dataset, 'test')
       if published.CONTEXT[result.model] == context
     }
+  return {'published': paper, 'why_not_published': why}
+
+
+def _avf_paper(first: LikelihoodResult, table: Table, data: Data) -> dict[str, Any]:
+  """The AVF paper's nats per step by row, as published, and what corrects them."""
+  lengths = data.test_lengths[: first.num_sequences]
+  why = published.why_not_avf(table.name, first.contract, data.config, lengths)
+  benchmark = published.avf_benchmark_of(table.name, data.config)
+  paper = {} if benchmark is None or why else dict(benchmark.values)
   return {
-    'split': split,
-    'context_frames': first.contract.context_frames,
-    'scored_frames': list(first.contract.scored_frames),
-    'num_sequences': first.num_sequences,
-    'floor_nats_per_dim': first.contract.floor_nats_per_dim,
     'published': paper,
+    'published_factor': published.corrected_by(lengths) if paper else None,
     'why_not_published': why,
+    'protocol': first.contract.protocol,
+    'describe': describe(first.contract),
   }

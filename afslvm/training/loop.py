@@ -238,7 +238,8 @@ def _write_receipt(
 ):
   step, path = int(state.step), workdir.path / 'receipt.json'
   wall = time.monotonic() - progress.began
-  earlier = json.loads(path.read_text())['total_wall_seconds'] if path.exists() else 0.0
+  cpu = time.process_time() - progress.cpu_began
+  earlier = json.loads(path.read_text()) if path.exists() else {}
   rate = progress.last_rate
   files.write_json(
     path,
@@ -257,6 +258,7 @@ def _write_receipt(
       'frames_per_second': round(rate * experiment.train.batch_size * experiment.length, 1),
       'peak_memory_mb': receipt.peak_memory_mb(),
       'wall_seconds': round(wall, 2),
-      'total_wall_seconds': round(wall + earlier, 2),
+      'total_wall_seconds': round(wall + earlier.get('total_wall_seconds', 0.0), 2),
+      'total_cpu_seconds': round(cpu + earlier.get('total_cpu_seconds', 0.0), 2),
     },
   )

@@ -22,6 +22,7 @@ class Progress:
   def __init__(self, start: int, total: int, every_seconds: float = 5.0):
     self.start, self.total, self.every_seconds = start, total, every_seconds
     self.began = self.last_line = time.monotonic()
+    self.cpu_began = time.process_time()  # of all threads of this process
     self.last_rate = 0.0
     self._first: tuple[int, float] | None = None
 

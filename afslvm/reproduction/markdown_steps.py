@@ -1,0 +1,274 @@
+"""Tables of whole sequences as Markdown: nats per step, and what an inference iteration costs.
+
+Everything here is a function of `table.json` alone, as in `markdown`, which has those of frames.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from afslvm.evaluation.contract import LikelihoodResult
+from afslvm.reproduction import markdown
+from afslvm.reproduction.table import results
+from afslvm.reproduction.tables import TABLES
+from afslvm.training.progress import format_duration
+
+Table = dict[str, Any]
+PAPER, STRICT = ('test', 'validation'), ('test_all', 'validation_all')
+LEGEND = (
+  'Nats per step, lower is better; ≤ marks a bound. ± is the standard error over sequences (the '
+  'mean over seeds of each seed’s), s.d. the standard deviation over seeds. KL(posterior ‖ prior) '
+  'is per step. References, in italics, are fitted to the training split. All rows are at equal '
+  'steps; what that cost, and where each row stood once it had used as much CPU time as the first, '
+  'is in the last table. Checkpoints are the best by validation.'
+)
+# Of a result: a mean, and its standard error.
+BY_SEQUENCE = ('sequence_mean_nats_per_step', 'sequence_mean_error')
+BY_STEP = ('nats_per_step', 'nats_per_step_error')
+
+
+def page(table: Table) -> str:
+  """The whole table: title, numbers, costs, the runs, and how to make it again."""
+  commits = ', '.join(markdown.commit(name) for name in table['evaluated_at'])
+  title = TABLES[table['table']].title
+  return '\n'.join(
+    [
+      f'# {title} on {table["data"]["label"]}, scale {table["scale"]}',
+      '',
+      *(['Only a trial: after so few steps these numbers mean nothing.', ''] * _trial(table)),
+      LEGEND,
+      '',
+      *_parts(table),
+      '',
+      *_runs(table),
+      '',
+      *(f'`{command}`  ' for command in table['commands']),
+      f'evaluated at commit {commits}.',
+      '',
+    ]
+  )
+
+
+def summary(table: Table) -> str:
+  """What a reader of the README needs: the numbers and what they cost."""
+  return '\n'.join(_parts(table)).rstrip('\n')
+
+
+def _trial(table: Table) -> bool:
+  return markdown.is_trial(table)
+
+
+def _parts(table: Table) -> list[str]:
+  lines = []
+  for part in (_paper, _strict, _costs):
+    lines += [*part(table), '']
+  return [*lines, *_sentences(table)]
+
+
+# ---- numbers -------------------------------------------------------------------------------------
+
+
+def _paper(table: Table) -> list[str]:
+  """The AVF paper's convention, with its own numbers where they are of the same sequences."""
+  column = table['columns'][PAPER[0]]
+  published, factor = column['published'], column['published_factor']
+  header = ['model', 'parameters', 'seeds', 'test, sequence mean', 'uncorrected', 'all steps']
+  header += ['KL', 'validation, sequence mean']
+  header += ['AVF paper, as published', '× T / (T − 1)'] if published else []
+  lines = []
+  for row in table['rows']:
+    found = results(row, PAPER[0])
+    cells = [
+      *(_name(row), f'{row["parameters"]:,}', str(len(row['seeds'])) if row['seeds'] else ''),
+      _value(found, BY_SEQUENCE),
+      f'{statistics.fmean(_numbers(found, "uncorrected_sequence_mean")):.3f}',
+      _value(found, BY_STEP),
+      _kl(found),
+      _value(results(row, PAPER[1]), BY_SEQUENCE),
+    ]
+    if published:
+      paper = published.get(row.get('row'))
+      cells += ['–'] * 2 if paper is None else [f'{paper:,.2f}', f'{factor * paper:,.2f}']
+    lines.append(cells)
+  why = column['why_not_published']
+  note = [f'The AVF paper’s numbers are not beside this: {why}.'] if why else []
+  return [
+    _about(table, PAPER[0]),
+    '',
+    *markdown.rendered(header, lines),
+    *([''] * bool(why)),
+    *note,
+  ]
+
+
+def _strict(table: Table) -> list[str]:
+  """All steps from the first one on, and the particle filter's bound."""
+  kinds = [r.kind for row in table['rows'] for r in _others(row)[:1] if r.kind]
+  header = ['model', 'test, all steps', 'sequence mean', 'KL']
+  header += [f'{kinds[0].upper()}, all steps', 'sequence mean'] if kinds else []
+  header += ['validation, all steps', 'sequence mean']
+  lines = []
+  for row in table['rows']:
+    found, held_out = (results(row, name) for name in STRICT)
+    cells = [_name(row), _value(found, BY_STEP), _value(found, BY_SEQUENCE), _kl(found)]
+    if kinds:
+      others = _others(row)
+      cells += [_value(others, BY_STEP), _value(others, BY_SEQUENCE)] if others else ['', '']
+    lines.append([*cells, _value(held_out, BY_STEP), _value(held_out, BY_SEQUENCE)])
+  return [_about(table, STRICT[0]), '', *markdown.rendered(header, lines)]
+
+
+def _about(table: Table, name: str) -> str:
+  column = table['columns'][name]
+  return f'{column["num_sequences"]:,} sequences; {column["describe"]}.'
+
+
+def _name(row: dict[str, Any]) -> str:
+  return f'*{row["model"]}*' if markdown.is_reference(row) else _words(row)
+
+
+def _words(row: dict[str, Any]) -> str:
+  return row['words'] or row['model']
+
+
+def _others(row: dict[str, Any]) -> list[LikelihoodResult]:
+  """The bounds beside a model's own one, of every seed; none of a reference."""
+  seeds = row.get('bounds', {}).get(STRICT[0], [])
+  return [LikelihoodResult.from_json(values) for found in seeds for values in found]
+
+
+def _numbers(found: Sequence[LikelihoodResult], name: str) -> list[float]:
+  values = [getattr(result, name) for result in found]
+  return [math.nan if value is None else value for value in values]
+
+
+def _value(found: Sequence[LikelihoodResult], names: tuple[str, str]) -> str:
+  """'≤ 6.773 ± 0.081, s.d. 0.006'; sums over many dimensions need fewer digits."""
+  values, errors = (_numbers(found, name) for name in names)
+  mean, error = statistics.fmean(values), statistics.fmean(errors)
+  digits = 3 if abs(mean) < 100 else 1
+  text = f'{"≤ " if found[0].kind != "exact" else ""}{mean:,.{digits}f}'
+  text += '' if math.isnan(error) else f' ± {error:.{digits}f}'
+  return text + (f', s.d. {statistics.stdev(values):.{digits}f}' if len(values) > 1 else '')
+
+
+def _kl(found: Sequence[LikelihoodResult]) -> str:
+  there = [r.kl_nats_per_step for r in found if r.kl_nats_per_step is not None]
+  return f'{statistics.fmean(there):.2f}' if there else ''
+
+
+# ---- costs ---------------------------------------------------------------------------------------
+
+
+class Cost(NamedTuple):
+  """Of a row, means over its seeds; None where receipts don't say."""
+
+  cpu_seconds: float | None
+  cpu_milliseconds: float | None  # per step
+
+  @classmethod
+  def of(cls, row: dict[str, Any]) -> 'Cost':
+    """From the receipts."""
+    seconds = _mean(row['cpu_seconds'])
+    return cls(seconds, None if seconds is None else 1e3 * seconds / row['steps'])
+
+
+def _costs(table: Table) -> list[str]:
+  """Steps, time, and validation at equal time."""
+  models = [row for row in table['rows'] if not markdown.is_reference(row)]
+  base = _baseline(table, models)
+  first = Cost.of(base)
+  against = _words(base)
+  header = ['model', 'steps', 'ms/step', 'CPU ms/step', f'× {against}', 'CPU time']
+  header += ['validation at the end', f'validation in the CPU time of {against}']
+  lines = []
+  for row in models:
+    cost, rates = Cost.of(row), _mean(row['steps_per_second'])
+    relative = _ratio(cost.cpu_milliseconds, first.cpu_milliseconds)
+    lines.append([
+      *(_words(row), f'{row["steps"]:,}'),
+      '' if not rates else f'{1e3 / rates:.0f}',
+      '' if cost.cpu_milliseconds is None else f'{cost.cpu_milliseconds:.0f}',
+      '' if relative is None else f'{relative:.2f}',
+      '' if cost.cpu_seconds is None else format_duration(cost.cpu_seconds),
+      _validation(row, None),
+      _validation(row, first.cpu_seconds),
+    ])  # fmt: skip
+  return markdown.rendered(header, lines)
+
+
+def _baseline(table: Table, models: list[dict[str, Any]]) -> dict[str, Any]:
+  name = TABLES[table['table']].baseline
+  return next((row for row in models if row['row'] == name), models[0])
+
+
+def _validation(row: dict[str, Any], seconds: float | None) -> str:
+  """The best of all validations in training, or of those in so much CPU time; mean over seeds."""
+  best = []
+  for curve, spent in zip(row['validations'], row['cpu_seconds'], strict=True):
+    last = math.inf
+    if seconds is not None and spent:
+      last = math.ceil(row['steps'] * seconds / spent)  # one that took as long has all its steps
+    there = [value for step, value in curve if step <= last]
+    best.append(min(there) if there else math.nan)
+  mean = statistics.fmean(best) if best else math.nan
+  return '–' if math.isnan(mean) else f'{mean:,.{3 if abs(mean) < 100 else 1}f}'
+
+
+def _sentences(table: Table) -> list[str]:
+  """What one more inference iteration costs, as far as the rows tell."""
+  models = {row['row']: row for row in table['rows'] if not markdown.is_reference(row)}
+  counts = {name: int(name[3:]) for name in models if name[:3] == 'avf' and name[3:].isdigit()}
+  base = models.get(TABLES[table['table']].baseline)
+  if base is None or not counts:
+    return []
+  few, many = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+  step = Cost.of(base).cpu_milliseconds
+  costs = {name: Cost.of(models[name]).cpu_milliseconds for name in (few, many)}
+  if step is None or None in costs.values():
+    return []
+  sentence = f'A training step with {counts[few]} inference iteration(s) takes '
+  sentence += f'{costs[few] / step:.1f} times a direct one'
+  if many != few:
+    more = (costs[many] - costs[few]) / (counts[many] - counts[few])
+    sentence += f', each more {more / step:.1f} times ({more:.0f} ms of CPU time)'
+  return [f'{sentence}.', '']
+
+
+def _ratio(a: float | None, b: float | None) -> float | None:
+  return None if a is None or not b else a / b
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+  there = [value for value in values if value is not None]
+  return statistics.fmean(there) if there else None
+
+
+# ---- runs ----------------------------------------------------------------------------------------
+
+
+def _runs(table: Table) -> list[str]:
+  """Every seed, and what it took."""
+  header = ['model', 'seed', 'test, sequence mean', 'test, all steps from 0', 'best of steps']
+  header += ['batch', 'time', 'CPU time', 'on', 'commit', 'config']
+  lines = []
+  for row in table['rows']:
+    lines += [_run(row, index, seed) for index, seed in enumerate(row['seeds'])]
+  return markdown.rendered(header, lines)
+
+
+def _run(row: dict[str, Any], index: int, seed: int) -> list[str]:
+  wall, cpu = row['wall_seconds'][index], row['cpu_seconds'][index]
+  overridden = ''.join(f' --config.{value}' for value in row['overrides'])
+  return [
+    *(_words(row), str(seed)),
+    _value([results(row, PAPER[0])[index]], BY_SEQUENCE),
+    _value([results(row, STRICT[0])[index]], BY_STEP),
+    f'{row["best_steps"][index]:,} of {row["steps"]:,}',
+    str(row['batch_size']),
+    *('' if seconds is None else format_duration(seconds) for seconds in (wall, cpu)),
+    ', '.join(row['devices']),
+    markdown.commit(row['commits'][index]),
+    f'`{row["config"]}{overridden}`',
+  ]
