@@ -12,3 +12,4 @@ import numpy as np
 Array: TypeAlias = jax.Array | np.ndarray
 EventShape: TypeAlias = tuple[int, ...]
 PyTree: TypeAlias = Any
+Temperature: TypeAlias = float | Array | tuple[float | Array, float | Array]

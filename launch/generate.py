@@ -31,6 +31,11 @@ flags.DEFINE_integer('num_samples', 8, 'Continuations of each sequence.', lower_
 flags.DEFINE_float(
   'temperature', 1.0, 'Scales all standard deviations of the samples.', lower_bound=0.0
 )
+flags.DEFINE_boolean(
+  'likelihood_noise',
+  True,
+  'With 0, of latent variable models: latent variables are drawn, and the likelihood’s mean taken.',
+)
 flags.DEFINE_integer('num_sequences', 32, 'Sequences to continue and score.', lower_bound=1)
 flags.DEFINE_integer('num_pictures', 8, 'So many of them are drawn, and sound.', lower_bound=0)
 flags.DEFINE_float(
@@ -57,6 +62,7 @@ def main(argv: list[str]):
   run = runs.open_run(cli.FLAGS.workdir, cli.FLAGS.checkpoint, cli.FLAGS.data_dir)
   builder = run.parts.dataset
   set_defaults(builder)
+  check_noise(run.parts.model)
   source = prepare.open_split(builder, cli.FLAGS.split)
   scored, indices = choose(run.parts.model.min_context, source)
   metrics = prediction.metrics_of(builder.event_shape, builder.data_space)
@@ -94,6 +100,16 @@ def set_defaults(builder):
     args.num_context = event.context_steps
   if args.num_frames is None:
     args.num_frames = event.predicted_steps
+
+
+def check_noise(model):
+  """Raises ConfigError where samples have no noise but that of the likelihood."""
+  from afslvm.errors import ConfigError
+
+  if not cli.FLAGS.likelihood_noise and model.bound == 'exact':
+    raise ConfigError(
+      '--likelihood_noise=0: this model has no latent variables; use --temperature=0 for its means'
+    )
 
 
 def _event(builder):
@@ -150,6 +166,7 @@ def _protocol(dataset: str, builder, scored: int, num_sequences: int):
     temperature=args.temperature,
     seed=args.seed,
     data_range=1.0 if frames else None,
+    likelihood_noise=args.likelihood_noise,
     clipped=frames,
     ssim_window=prediction.ssim_window(builder.event_shape) if frames else None,
   )
@@ -174,6 +191,7 @@ def open_folder(workdir: pathlib.Path, step: int, about: dict) -> pathlib.Path:
     f'{args.split}_step{step}_context{args.num_context}_frames{args.num_frames}'
     f'_samples{args.num_samples}_temperature{args.temperature:g}'
     f'_sequences{asked["num_sequences"]}_seed{args.seed}'
+    + ('' if args.likelihood_noise else '_means')
   )
   folder = pathlib.Path(args.output).expanduser() if args.output else workdir / 'generated' / name
   if folder.exists() and not folder.is_dir():
@@ -208,7 +226,7 @@ def generate(run, variables, source, about: dict, folder: pathlib.Path) -> list[
   metrics = prediction.metrics_of(builder.event_shape, builder.data_space)
   event = _event(builder)
   sample = prediction.make_sampler(
-    run.parts.model, args.num_frames, args.num_samples, args.temperature
+    run.parts.model, args.num_frames, args.num_samples, args.temperature, args.likelihood_noise
   )
   log.info('compiling')
   scores, progress = [], Progress(0, len(indices))

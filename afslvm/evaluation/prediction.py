@@ -109,14 +109,22 @@ def _per_frame(function: Callable, predicted: np.ndarray, truth: np.ndarray) -> 
 
 
 def make_sampler(
-  model: SequenceModel, num_frames: int, num_samples: int, temperature: float
+  model: SequenceModel,
+  num_frames: int,
+  num_samples: int,
+  temperature: float,
+  likelihood_noise: bool = True,
 ) -> Callable[[PyTree, Array, Array], tuple[np.ndarray, np.ndarray]]:
   """Builds `(variables, context [C, *event], key) -> (samples [N, F, *event], mean path [F, ...])`.
 
   Every sample has a key of its own, so that a sample does not depend on how many there are. The
-  mean path is drawn with temperature zero: all noise of the continuation is at its mean.
+  mean path is drawn with temperature zero: all noise of the continuation is at its mean. Without
+  `likelihood_noise`, of latent variable models only, samples differ by their latent variables, and
+  every step is the likelihood's mean (the mode, of binary data).
   """
-  temperatures = jnp.asarray([0.0, *[temperature] * num_samples], jnp.float32)
+  temperatures: Any = jnp.asarray([0.0, *[temperature] * num_samples], jnp.float32)
+  if not likelihood_noise:
+    temperatures = temperatures, jnp.zeros_like(temperatures)
 
   @jax.jit
   def draw(variables, context, key):
@@ -236,6 +244,8 @@ class PredictionProtocol:
     temperature: of the samples.
     seed: of the sequences, their noise and the samples.
     data_range: of what is compared; None if it has no limits.
+    likelihood_noise: whether samples have the noise of the model's likelihood, or are its means,
+      given latent variables.
     clipped: whether predictions are clipped to it before they are compared.
     ssim_window: pixels, None without SSIM.
   """
@@ -250,6 +260,7 @@ class PredictionProtocol:
   temperature: float
   seed: int
   data_range: float | None = None
+  likelihood_noise: bool = True
   clipped: bool = False
   ssim_window: int | None = None
 
@@ -262,13 +273,19 @@ class PredictionProtocol:
       f'temperature {self.temperature:g}, seed {self.seed}.',
       self._scored_in_words(),
     ]
-    if self.clipped:
+    if not self.likelihood_noise:
       lines.append(
-        'Truth: stored values / 255, without noise. Samples are of the whole model, with the noise '
-        'of its likelihood, clipped to [0, 1] before anything else; papers that score a decoder’s '
-        f'mean leave that noise out. Data range {self.data_range:g}. PSNR is at most '
-        f'{MAX_PSNR:g} dB; SSIM has a Gaussian window of {self.ssim_window} x {self.ssim_window} '
-        'pixels, deviation 1.5.'
+        'Latent variables are drawn, and every step is the mean of its likelihood given them, from '
+        'which the model goes on, as in papers that score a decoder’s mean.'
+      )
+    if self.clipped:
+      noise = 'with the noise of its likelihood, ' if self.likelihood_noise else ''
+      hint = '; papers that score a decoder’s mean leave that noise out' if noise else ''
+      lines.append(
+        f'Truth: stored values / 255, without noise. Samples are of the whole model, {noise}'
+        f'clipped to [0, 1] before anything else{hint}. Data range {self.data_range:g}. PSNR is at '
+        f'most {MAX_PSNR:g} dB; SSIM has a Gaussian window of {self.ssim_window} x '
+        f'{self.ssim_window} pixels, deviation 1.5.'
       )
     if self.scored_frames:
       lines.append(

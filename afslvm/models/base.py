@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from afslvm.distributions.normal import Normal
-from afslvm.types import Array, EventShape, PyTree
+from afslvm.types import Array, EventShape, PyTree, Temperature
 
 
 class Latents(struct.PyTreeNode):
@@ -193,14 +193,15 @@ class SequenceModel(nn.Module):
     return self(x)
 
   def generate(
-    self, context: Array, num_steps: int, temperature: float | Array = 1.0, parallel: bool = False
+    self, context: Array, num_steps: int, temperature: Temperature = 1.0, parallel: bool = False
   ) -> Array:
     """Continues sequences.
 
     Args:
       context: [B, C, *event] with C >= `min_context`.
       num_steps: steps to draw.
-      temperature: scales all standard deviations; 0 gives the mean path.
+      temperature: scales all standard deviations; 0 gives the mean path. A pair, for latent
+        variable models, is that of latent variables and that of the likelihood.
       parallel: draws flows by fixed-point iteration over the whole sequence instead of step by
         step. The distribution, and the sequence for given noise, are the same (the noise of one key
         is drawn in another order); whether it is faster depends on the machine.

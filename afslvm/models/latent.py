@@ -16,7 +16,7 @@ from afslvm.inference.base import Inference, StepFreeEnergy, local_objective
 from afslvm.likelihoods.base import ConditionalLikelihood
 from afslvm.models.base import Latents, SequenceModel, StepTerms
 from afslvm.models.filtering import Draws, Encoded, FilterState, Observed, Step
-from afslvm.types import Array, PyTree
+from afslvm.types import Array, PyTree, Temperature
 
 GRADIENTS = ('bptt', 'em')
 
@@ -155,14 +155,15 @@ class LatentVariableModel(SequenceModel, kw_only=True):
     return self._filter_all(state, observed)[0]._replace(memory=memory)
 
   def predict(
-    self, state: FilterState, temperature: float | Array = 1.0
+    self, state: FilterState, temperature: Temperature = 1.0
   ) -> tuple[FilterState, Array]:
     """Draws z_t from the prior and x_t given it. The inference's state isn't needed, and stays."""
+    latent, observed = temperature if isinstance(temperature, tuple) else (temperature,) * 2
     prior = self.prior(state.latent)
-    z_t = prior.sample(jax.random.normal(self.make_rng('sample'), prior.loc.shape), temperature)
+    z_t = prior.sample(jax.random.normal(self.make_rng('sample'), prior.loc.shape), latent)
     there = jnp.ones(z_t.shape[:1], bool)
     decoded = self.decode(self.features(state.latent, z_t), there)
-    x_t = self.likelihood.sample(decoded, temperature)
+    x_t = self.likelihood.sample(decoded, observed)
     encoded = self.encode(x_t[:, None], there[:, None])
     memory, seen = self.remember(state.memory, encoded)
     latent = self.transition(state.latent, z_t, _at(seen, 0))
