@@ -1,7 +1,7 @@
-"""What the AF and AVF papers report (Tables 1-3 of each), and when our numbers may stand beside it.
+"""What the AF and AVF papers report in their tables, and when our numbers may stand beside it.
 
-The AF paper gives log-likelihoods in nats per pixel and channel; here, as everywhere in this library,
-they are negative, so lower is better. Those of its latent variable models are bounds.
+The AF paper gives log-likelihoods in nats per pixel and channel; here, as everywhere in this
+library, they are negative, so lower is better. Those of its latent variable models are bounds.
 """
 
 import dataclasses

@@ -1,0 +1,1 @@
+"""Configs on spoken digits, for two cores."""

@@ -1,0 +1,12 @@
+"""SRNN on spoken digits, direct inference, for two cores.
+
+python launch/prepare_data.py --dataset=fsdd --source=FREE_SPOKEN_DIGITS
+python launch/train.py --config=configs/fsdd/srnn.py --workdir=runs/fsdd_srnn
+"""
+
+from configs import small_speech
+
+
+def get_config():
+  data = {'name': 'fsdd', 'frame_size': 200}
+  return small_speech.srnn(small_speech.DIRECT, data, {'num_steps': 3000})

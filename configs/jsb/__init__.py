@@ -1,0 +1,1 @@
+"""Configs on the JSB chorales."""

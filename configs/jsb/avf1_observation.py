@@ -1,0 +1,11 @@
+"""JSB chorales: SRNN + AVF, one iteration, which sees x_t and h_t beside the gradients.
+
+python launch/prepare_data.py --dataset=jsb --source=PATH
+python launch/train.py --config=configs/jsb/avf1_observation.py --workdir=runs/avf1_observation
+"""
+
+from configs import paper_srnn
+
+
+def get_config():
+  return paper_srnn.music('jsb', 'avf1_observation')

@@ -1,0 +1,11 @@
+"""JSB chorales: SRNN with direct inference, trained on the bound itself.
+
+python launch/prepare_data.py --dataset=jsb --source=PATH
+python launch/train.py --config=configs/jsb/direct_bptt.py --workdir=runs/direct_bptt
+"""
+
+from configs import paper_srnn
+
+
+def get_config():
+  return paper_srnn.music('jsb', 'direct_bptt')

@@ -1,0 +1,11 @@
+"""MuseData: SRNN + AVF, one iteration, trained on the bound itself.
+
+python launch/prepare_data.py --dataset=muse_data --source=PATH
+python launch/train.py --config=configs/muse_data/avf1_bptt.py --workdir=runs/avf1_bptt
+"""
+
+from configs import paper_srnn
+
+
+def get_config():
+  return paper_srnn.music('muse_data', 'avf1_bptt')

@@ -1,0 +1,13 @@
+"""MuseData: SRNN with direct inference, variational EM: the AVF paper’s baseline.
+
+python launch/prepare_data.py --dataset=muse_data --source=PATH
+python launch/train.py --config=configs/muse_data/direct.py --workdir=runs/direct
+
+The paper reports 6.27 nats per step (Table 3), after as many steps as it does not say.
+"""
+
+from configs import paper_srnn
+
+
+def get_config():
+  return paper_srnn.music('muse_data', 'direct')

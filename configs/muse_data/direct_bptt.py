@@ -1,0 +1,11 @@
+"""MuseData: SRNN with direct inference, trained on the bound itself.
+
+python launch/prepare_data.py --dataset=muse_data --source=PATH
+python launch/train.py --config=configs/muse_data/direct_bptt.py --workdir=runs/direct_bptt
+"""
+
+from configs import paper_srnn
+
+
+def get_config():
+  return paper_srnn.music('muse_data', 'direct_bptt')

@@ -1,0 +1,11 @@
+"""Nottingham: SRNN + AVF, one iteration, trained on the bound itself.
+
+python launch/prepare_data.py --dataset=nottingham --source=PATH
+python launch/train.py --config=configs/nottingham/avf1_bptt.py --workdir=runs/avf1_bptt
+"""
+
+from configs import paper_srnn
+
+
+def get_config():
+  return paper_srnn.music('nottingham', 'avf1_bptt')

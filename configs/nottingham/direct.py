@@ -1,0 +1,13 @@
+"""Nottingham: SRNN with direct inference, variational EM: the AVF paper’s baseline.
+
+python launch/prepare_data.py --dataset=nottingham --source=PATH
+python launch/train.py --config=configs/nottingham/direct.py --workdir=runs/direct
+
+The paper reports 3.19 nats per step (Table 3), after as many steps as it does not say.
+"""
+
+from configs import paper_srnn
+
+
+def get_config():
+  return paper_srnn.music('nottingham', 'direct')

@@ -1,0 +1,11 @@
+"""Nottingham: SRNN with direct inference that gives the difference to the prior (RES_q).
+
+python launch/prepare_data.py --dataset=nottingham --source=PATH
+python launch/train.py --config=configs/nottingham/direct_residual.py --workdir=runs/direct_residual
+"""
+
+from configs import paper_srnn
+
+
+def get_config():
+  return paper_srnn.music('nottingham', 'direct_residual')

@@ -1,0 +1,11 @@
+"""Piano-midi.de: SRNN + AVF, one iteration that starts from a direct RES_q posterior.
+
+python launch/prepare_data.py --dataset=piano_midi --source=PATH
+python launch/train.py --config=configs/piano_midi/avf1_from_residual.py --workdir=runs/avf1_from_residual
+"""
+
+from configs import paper_srnn
+
+
+def get_config():
+  return paper_srnn.music('piano_midi', 'avf1_from_residual')

@@ -1,0 +1,11 @@
+"""Piano-midi.de: SRNN + AVF, one iteration, which sees x_t and h_t beside the gradients.
+
+python launch/prepare_data.py --dataset=piano_midi --source=PATH
+python launch/train.py --config=configs/piano_midi/avf1_observation.py --workdir=runs/avf1_observation
+"""
+
+from configs import paper_srnn
+
+
+def get_config():
+  return paper_srnn.music('piano_midi', 'avf1_observation')

@@ -1,0 +1,11 @@
+"""Piano-midi.de: SRNN with direct inference, trained on the bound itself.
+
+python launch/prepare_data.py --dataset=piano_midi --source=PATH
+python launch/train.py --config=configs/piano_midi/direct_bptt.py --workdir=runs/direct_bptt
+"""
+
+from configs import paper_srnn
+
+
+def get_config():
+  return paper_srnn.music('piano_midi', 'direct_bptt')

@@ -1,0 +1,1 @@
+"""Configs on TIMIT at the AVF paper's size."""

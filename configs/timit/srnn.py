@@ -1,0 +1,13 @@
+"""SRNN on TIMIT at the AVF paper's size, direct inference.
+
+python launch/prepare_data.py --dataset=timit --source=TIMIT_DIRECTORY
+python launch/train.py --config=configs/timit/srnn.py --workdir=runs/timit_srnn
+
+The paper reports 1,026 nats per step (Table 1), after as many steps as it does not say, on a GPU.
+"""
+
+from configs import paper_speech
+
+
+def get_config():
+  return paper_speech.srnn()

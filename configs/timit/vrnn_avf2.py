@@ -1,0 +1,13 @@
+"""VRNN on TIMIT at the AVF paper's size, AVF, two iterations.
+
+python launch/prepare_data.py --dataset=timit --source=TIMIT_DIRECTORY
+python launch/train.py --config=configs/timit/vrnn_avf2.py --workdir=runs/timit_vrnn_avf2
+
+The paper reports 1,071 nats per step (Table 1), after as many steps as it does not say, on a GPU.
+"""
+
+from configs import paper_speech
+
+
+def get_config():
+  return paper_speech.vrnn(2)
