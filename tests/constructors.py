@@ -138,10 +138,10 @@ def slvm(
 def svg(networks='dcgan', inference=None, gradients='bptt', **options):
   """SVG on frames, with the networks of DCGAN and BatchNorm, or of VGG and GroupNorm."""
   if networks == 'dcgan':
-    encoder = DcganEncoder(widths=(4,), features=5, last_activation='tanh')
+    encoder = DcganEncoder(widths=(4,), features=8, last_activation='tanh')
     decoder = DcganDecoder(FRAME[:2], widths=(4,))
   else:
-    encoder = VggEncoder(widths=(4,), depths=(2,), features=5, normalization='group')
+    encoder = VggEncoder(widths=(4,), depths=(2,), features=8, normalization='group')
     decoder = VggDecoder(FRAME[:2], widths=(4,), depths=(2,), normalization='group')
   return SVG(
     FRAME,
@@ -153,7 +153,7 @@ def svg(networks='dcgan', inference=None, gradients='bptt', **options):
     decoder=decoder,
     prior_recurrence=Recurrence(4),
     prior_heads=LocLogScale(LATENT),
-    predictor=FramePredictor(5, features=3, layers=2),
+    predictor=FramePredictor(8, features=3, layers=2),
     **options,
   )
 
