@@ -21,7 +21,8 @@ LEGEND = (
   'mean over seeds of each seed’s), s.d. the standard deviation over seeds. KL(posterior ‖ prior) '
   'is per step. References, in italics, are fitted to the training split. All rows are at equal '
   'steps; what that cost, and where each row stood once it had used as much CPU time as the first, '
-  'is in the last table. Checkpoints are the best by validation.'
+  'is in the last table; CPU time includes compilation and validations. Checkpoints are the best by '
+  'validation.'
 )
 # Of a result: a mean, and its standard error.
 BY_SEQUENCE = ('sequence_mean_nats_per_step', 'sequence_mean_error')
@@ -82,7 +83,7 @@ def _paper(table: Table) -> list[str]:
     cells = [
       *(_name(row), f'{row["parameters"]:,}', str(len(row['seeds'])) if row['seeds'] else ''),
       _value(found, BY_SEQUENCE),
-      f'{statistics.fmean(_numbers(found, "uncorrected_sequence_mean")):.3f}',
+      _number(statistics.fmean(_numbers(found, 'uncorrected_sequence_mean'))),
       _value(found, BY_STEP),
       _kl(found),
       _value(results(row, PAPER[1]), BY_SEQUENCE),
@@ -144,13 +145,22 @@ def _numbers(found: Sequence[LikelihoodResult], name: str) -> list[float]:
 
 
 def _value(found: Sequence[LikelihoodResult], names: tuple[str, str]) -> str:
-  """'≤ 6.773 ± 0.081, s.d. 0.006'; sums over many dimensions need fewer digits."""
+  """'≤ 6.773 ± 0.081, s.d. 0.006'."""
   values, errors = (_numbers(found, name) for name in names)
   mean, error = statistics.fmean(values), statistics.fmean(errors)
-  digits = 3 if abs(mean) < 100 else 1
-  text = f'{"≤ " if found[0].kind != "exact" else ""}{mean:,.{digits}f}'
+  digits = _digits(mean)
+  text = f'{"≤ " if found[0].kind != "exact" else ""}{_number(mean)}'
   text += '' if math.isnan(error) else f' ± {error:.{digits}f}'
   return text + (f', s.d. {statistics.stdev(values):.{digits}f}' if len(values) > 1 else '')
+
+
+def _digits(value: float) -> int:
+  """Sums over many dimensions need fewer."""
+  return 3 if abs(value) < 100 else 1
+
+
+def _number(value: float) -> str:
+  return f'{value:,.{_digits(value)}f}'
 
 
 def _kl(found: Sequence[LikelihoodResult]) -> str:
@@ -213,7 +223,7 @@ def _validation(row: dict[str, Any], seconds: float | None) -> str:
     there = [value for step, value in curve if step <= last]
     best.append(min(there) if there else math.nan)
   mean = statistics.fmean(best) if best else math.nan
-  return '–' if math.isnan(mean) else f'{mean:,.{3 if abs(mean) < 100 else 1}f}'
+  return '–' if math.isnan(mean) else _number(mean)
 
 
 def _sentences(table: Table) -> list[str]:
@@ -228,8 +238,8 @@ def _sentences(table: Table) -> list[str]:
   costs = {name: Cost.of(models[name]).cpu_milliseconds for name in (few, many)}
   if step is None or None in costs.values():
     return []
-  sentence = f'A training step with {counts[few]} inference iteration(s) takes '
-  sentence += f'{costs[few] / step:.1f} times a direct one'
+  words = f'{counts[few]} inference iteration{"s" * (counts[few] > 1)}'
+  sentence = f'A training step with {words} takes {costs[few] / step:.1f} times a direct one'
   if many != few:
     more = (costs[many] - costs[few]) / (counts[many] - counts[few])
     sentence += f', each more {more / step:.1f} times ({more:.0f} ms of CPU time)'

@@ -9,4 +9,4 @@ from configs import small_speech
 
 def get_config():
   data = {'name': 'fsdd', 'frame_size': 200}
-  return small_speech.srnn(small_speech.DIRECT, data, {'num_steps': 3000})
+  return small_speech.srnn(small_speech.DIRECT, data, {'num_steps': 1200})

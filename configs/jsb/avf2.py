@@ -1,7 +1,7 @@
 """JSB chorales: SRNN + AVF, two inference iterations.
 
 python launch/prepare_data.py --dataset=jsb --source=PATH
-python launch/train.py --config=configs/jsb/avf2.py --workdir=runs/avf2
+python launch/train.py --config=configs/jsb/avf2.py --workdir=runs/srnn
 """
 
 from configs import paper_srnn

@@ -1,7 +1,7 @@
 """JSB chorales: SRNN + AVF, five inference iterations.
 
 python launch/prepare_data.py --dataset=jsb --source=PATH
-python launch/train.py --config=configs/jsb/avf5.py --workdir=runs/avf5
+python launch/train.py --config=configs/jsb/avf5.py --workdir=runs/srnn
 
 The paper reports 6.77 nats per step (Table 3), 6.90 once corrected for the steps it does not score,
 after as many steps as it does not say.

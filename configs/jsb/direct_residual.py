@@ -1,7 +1,7 @@
 """JSB chorales: SRNN with direct inference that gives the difference to the prior (RES_q).
 
 python launch/prepare_data.py --dataset=jsb --source=PATH
-python launch/train.py --config=configs/jsb/direct_residual.py --workdir=runs/direct_residual
+python launch/train.py --config=configs/jsb/direct_residual.py --workdir=runs/srnn
 """
 
 from configs import paper_srnn

@@ -1,7 +1,7 @@
 """MuseData: SRNN + AVF, one iteration, trained on the bound itself.
 
 python launch/prepare_data.py --dataset=muse_data --source=PATH
-python launch/train.py --config=configs/muse_data/avf1_bptt.py --workdir=runs/avf1_bptt
+python launch/train.py --config=configs/muse_data/avf1_bptt.py --workdir=runs/srnn
 """
 
 from configs import paper_srnn

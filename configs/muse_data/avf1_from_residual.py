@@ -1,7 +1,7 @@
 """MuseData: SRNN + AVF, one iteration that starts from a direct RES_q posterior.
 
 python launch/prepare_data.py --dataset=muse_data --source=PATH
-python launch/train.py --config=configs/muse_data/avf1_from_residual.py --workdir=runs/avf1_from_residual
+python launch/train.py --config=configs/muse_data/avf1_from_residual.py --workdir=runs/srnn
 """
 
 from configs import paper_srnn

@@ -1,7 +1,7 @@
 """MuseData: SRNN with direct inference, trained on the bound itself.
 
 python launch/prepare_data.py --dataset=muse_data --source=PATH
-python launch/train.py --config=configs/muse_data/direct_bptt.py --workdir=runs/direct_bptt
+python launch/train.py --config=configs/muse_data/direct_bptt.py --workdir=runs/srnn
 """
 
 from configs import paper_srnn

@@ -1,7 +1,7 @@
 """MuseData: SRNN with direct inference that gives the difference to the prior (RES_q).
 
 python launch/prepare_data.py --dataset=muse_data --source=PATH
-python launch/train.py --config=configs/muse_data/direct_residual.py --workdir=runs/direct_residual
+python launch/train.py --config=configs/muse_data/direct_residual.py --workdir=runs/srnn
 """
 
 from configs import paper_srnn

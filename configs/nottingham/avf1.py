@@ -1,7 +1,7 @@
 """Nottingham: SRNN + AVF, one inference iteration.
 
 python launch/prepare_data.py --dataset=nottingham --source=PATH
-python launch/train.py --config=configs/nottingham/avf1.py --workdir=runs/avf1
+python launch/train.py --config=configs/nottingham/avf1.py --workdir=runs/srnn
 
 The paper reports 3.13 nats per step (Table 3), after as many steps as it does not say.
 """

@@ -1,7 +1,7 @@
 """Nottingham: SRNN + AVF, one iteration, trained on the bound itself.
 
 python launch/prepare_data.py --dataset=nottingham --source=PATH
-python launch/train.py --config=configs/nottingham/avf1_bptt.py --workdir=runs/avf1_bptt
+python launch/train.py --config=configs/nottingham/avf1_bptt.py --workdir=runs/srnn
 """
 
 from configs import paper_srnn

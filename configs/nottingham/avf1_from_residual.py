@@ -1,7 +1,7 @@
 """Nottingham: SRNN + AVF, one iteration that starts from a direct RES_q posterior.
 
 python launch/prepare_data.py --dataset=nottingham --source=PATH
-python launch/train.py --config=configs/nottingham/avf1_from_residual.py --workdir=runs/avf1_from_residual
+python launch/train.py --config=configs/nottingham/avf1_from_residual.py --workdir=runs/srnn
 """
 
 from configs import paper_srnn

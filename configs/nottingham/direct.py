@@ -1,7 +1,7 @@
 """Nottingham: SRNN with direct inference, variational EM: the AVF paper’s baseline.
 
 python launch/prepare_data.py --dataset=nottingham --source=PATH
-python launch/train.py --config=configs/nottingham/direct.py --workdir=runs/direct
+python launch/train.py --config=configs/nottingham/direct.py --workdir=runs/srnn
 
 The paper reports 3.19 nats per step (Table 3), after as many steps as it does not say.
 """

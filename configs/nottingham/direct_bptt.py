@@ -1,7 +1,7 @@
 """Nottingham: SRNN with direct inference, trained on the bound itself.
 
 python launch/prepare_data.py --dataset=nottingham --source=PATH
-python launch/train.py --config=configs/nottingham/direct_bptt.py --workdir=runs/direct_bptt
+python launch/train.py --config=configs/nottingham/direct_bptt.py --workdir=runs/srnn
 """
 
 from configs import paper_srnn

@@ -1,7 +1,7 @@
 """Piano-midi.de: SRNN + AVF, one inference iteration.
 
 python launch/prepare_data.py --dataset=piano_midi --source=PATH
-python launch/train.py --config=configs/piano_midi/avf1.py --workdir=runs/avf1
+python launch/train.py --config=configs/piano_midi/avf1.py --workdir=runs/srnn
 
 The paper reports 8.12 nats per step (Table 3), 8.14 once corrected for the steps it does not score,
 after as many steps as it does not say.

@@ -1,7 +1,7 @@
 """Piano-midi.de: SRNN + AVF, one iteration, trained on the bound itself.
 
 python launch/prepare_data.py --dataset=piano_midi --source=PATH
-python launch/train.py --config=configs/piano_midi/avf1_bptt.py --workdir=runs/avf1_bptt
+python launch/train.py --config=configs/piano_midi/avf1_bptt.py --workdir=runs/srnn
 """
 
 from configs import paper_srnn

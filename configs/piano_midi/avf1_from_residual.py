@@ -1,7 +1,7 @@
 """Piano-midi.de: SRNN + AVF, one iteration that starts from a direct RES_q posterior.
 
 python launch/prepare_data.py --dataset=piano_midi --source=PATH
-python launch/train.py --config=configs/piano_midi/avf1_from_residual.py --workdir=runs/avf1_from_residual
+python launch/train.py --config=configs/piano_midi/avf1_from_residual.py --workdir=runs/srnn
 """
 
 from configs import paper_srnn

@@ -1,7 +1,7 @@
 """Piano-midi.de: SRNN + AVF, one iteration, which sees x_t and h_t beside the gradients.
 
 python launch/prepare_data.py --dataset=piano_midi --source=PATH
-python launch/train.py --config=configs/piano_midi/avf1_observation.py --workdir=runs/avf1_observation
+python launch/train.py --config=configs/piano_midi/avf1_observation.py --workdir=runs/srnn
 """
 
 from configs import paper_srnn

@@ -1,7 +1,7 @@
 """Piano-midi.de: SRNN with direct inference, trained on the bound itself.
 
 python launch/prepare_data.py --dataset=piano_midi --source=PATH
-python launch/train.py --config=configs/piano_midi/direct_bptt.py --workdir=runs/direct_bptt
+python launch/train.py --config=configs/piano_midi/direct_bptt.py --workdir=runs/srnn
 """
 
 from configs import paper_srnn
