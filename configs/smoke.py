@@ -2,7 +2,8 @@
 
 python launch/train.py --config=configs/smoke.py --workdir=runs/smoke
 
-`configs/smoke.py:NAME` is the same for every model: af1 (default), af2, slvm, slvm_af1.
+`configs/smoke.py:NAME` is the same for every model: af1 (default), af2, slvm, slvm_af1, svg,
+svg_avf1.
 """
 
 from configs import common
@@ -16,6 +17,15 @@ SLVM = common.slvm(
   inference={'hidden': 8, 'layers': 1},
   likelihood={},
 )
+SVG = {
+  'frame_encoder': {'name': 'dcgan', 'widths': (8,), 'features': 8},
+  'decoder': {'widths': (8,)},
+  'prior': {'features': 8},
+  'predictor': {'features': 8, 'layers': 1},
+  'inference': {'hidden': 8, 'layers': 1},
+  'likelihood': {'mean_activation': 'sigmoid'},
+}
+AVF = {'name': 'iterative', 'features': 8, 'depth': 1}
 MODELS = {
   'af1': (
     13,
@@ -27,6 +37,8 @@ MODELS = {
   ),
   'slvm': (13, SLVM),
   'slvm_af1': (13, common.temporal_flows(SLVM, CONDITIONER, [{}])),
+  'svg': (13, common.svg(4, SVG)),
+  'svg_avf1': (13, common.svg(4, {**SVG, 'inference': AVF})),
 }
 
 

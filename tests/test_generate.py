@@ -114,6 +114,7 @@ def test_without_truth_there_is_no_score(launch, smoke_run):
     (['--workdir={run}', '--output=README.md'], 'is a file'),
     (['--workdir={run}', '--output=docs'], 'choose another --output'),
     (['--workdir={run}', '--temperature=-1'], 'temperature'),
+    (['--workdir={run}', '--likelihood_noise=0'], 'this model has no latent variables'),
   ],
 )
 def test_mistakes_end_in_one_line(arguments, expected, launch, smoke_run):
