@@ -4,7 +4,8 @@
     python launch/results.py --check                  # exit code 1 if something differs
     python launch/results.py --add=runs/digits/table.json
 
---add keeps a measured table as docs/results/DATASET_SCALE.json first.
+--add keeps a measured table as docs/results/DATASET_SCALE.json first, of the AVF paper as
+TABLE_DATASET_SCALE.json: the README's marks are results:avf_3_jsb_paper and so on.
 """
 
 import pathlib

@@ -21,8 +21,8 @@ LEGEND = (
   'mean over seeds of each seed’s), s.d. the standard deviation over seeds. KL(posterior ‖ prior) '
   'is per step. References, in italics, are fitted to the training split. All rows are at equal '
   'steps; what that cost, and where each row stood once it had used as much CPU time as the first, '
-  'is in the last table; CPU time includes compilation and validations. Checkpoints are the best by '
-  'validation.'
+  'is in the last table; CPU time includes compilation and validations. Checkpoints are the best '
+  'by validation.'
 )
 # Of a result: a mean, and its standard error.
 BY_SEQUENCE = ('sequence_mean_nats_per_step', 'sequence_mean_error')
