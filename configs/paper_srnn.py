@@ -3,11 +3,12 @@
 As in the paper: LSTM of 300 units on raw x_{t-1}, 100 latent variables, one layer of 500 units in
 prior and posterior and two in the decoder, clips of 25 steps of which the first one is given, 16 at
 a time, Adam with rate 1e-4 x 0.999 per epoch, KL weight (epoch / 50)² over 50 epochs, and gradients
-of variational EM. Otherwise: 3,000 steps for every data set and row, for two cores; the weight of
-the divergence rises with every step, not every epoch; one Adam that moves once per batch, where the
-paper's inference network moves after every step of a sequence; the prior's heads begin at ±0.001.
-With the paper's initialisation AVF diverges from the first steps on: q begins at the prior, so what
-the prior's log-scale is at one step comes back amplified at the next one, through a draw of z.
+of variational EM. Otherwise: as many steps as two cores can do, the same for all rows of a data set
+(the paper does not say how many it took); the weight of the divergence rises with every step, not
+every epoch; one Adam that moves once per batch, where the paper's inference network moves after
+every step of a sequence; the prior's heads begin at ±0.001. With the paper's initialisation AVF
+diverges from the first steps on: q begins at the prior, so that what the prior's log-scale is at
+one step comes back amplified at the next one, through a draw of z.
 """
 
 import math
@@ -17,7 +18,7 @@ from ml_collections import config_dict
 
 from configs import common
 
-NUM_STEPS, BATCH, LENGTH = 3000, 16, 25
+BATCH, LENGTH = 16, 25
 LAYERS = {'features': 500, 'activation': 'clipped_leaky_relu', 'initialization': 'xavier'}
 LOG_SCALES = {'log_scale_low': -7.5, 'log_scale_high': 2.5}
 LEARNED_SGD = {'update': 'learned_sgd', 'normalize_mean': True, 'gradient_scale': 1 / BATCH}
@@ -31,6 +32,7 @@ class MusicSet(NamedTuple):
 
   songs: int  # of training that have 25 steps or more, one clip of each per epoch
   avf: dict
+  num_steps: int  # well beyond the 50 epochs over which the divergence is annealed
 
   @property
   def epoch(self) -> int:
@@ -39,10 +41,10 @@ class MusicSet(NamedTuple):
 
 
 SETS = {
-  'jsb': MusicSet(229, LEARNED_SGD),
-  'piano_midi': MusicSet(87, LEARNED_SGD),
-  'muse_data': MusicSet(520, HIGHWAY),
-  'nottingham': MusicSet(694, HIGHWAY),
+  'jsb': MusicSet(229, LEARNED_SGD, 2000),
+  'piano_midi': MusicSet(87, LEARNED_SGD, 2000),
+  'muse_data': MusicSet(520, HIGHWAY, 3000),
+  'nottingham': MusicSet(694, HIGHWAY, 3000),
 }
 # Row of the table -> inference (of the paper's update), and what else differs from the paper.
 ROWS = {
@@ -96,7 +98,7 @@ def music(name: str, row: str):
     },
     optimizer={'learning_rate': 1e-4, 'schedule': 'exponential', 'clip_norm': 0.0},
     train={
-      'num_steps': NUM_STEPS,
+      'num_steps': SETS[name].num_steps,
       'batch_size': BATCH,
       'log_every': 100,
       'eval_every': 500,

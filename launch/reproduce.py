@@ -237,9 +237,13 @@ def _free_energies() -> int:
 
 def _predictions() -> int:
   """One sequence of the test split, predicted and reconstructed by one model."""
+  import jax
+  import numpy as np
+
   from afslvm import runs as runs_lib
   from afslvm.data import prepare
   from afslvm.reproduction import avf_figures, saved, tables
+  from afslvm.transforms import preprocessing
   from afslvm.visualization import events, figures
 
   args, workdir = cli.FLAGS, pathlib.Path(cli.FLAGS.workdir).expanduser()
@@ -248,8 +252,10 @@ def _predictions() -> int:
   run = runs_lib.open_run(str(folder))
   event = events.event_of(run.parts.dataset)
   source = prepare.open_split(run.parts.dataset, 'test')
-  x = avf_figures.choose(source, event, args.sequence_seed, run.parts.data['dequantisation'])
-  rows = avf_figures.predictions(run.parts.model, run.variables(), x, args.sequence_seed)
+  seed, kind = args.sequence_seed, run.parts.data['dequantisation']
+  stored = avf_figures.choose(source, event, seed)
+  x = np.asarray(preprocessing.dequantise(jax.random.key(seed), stored, kind))
+  rows = avf_figures.predictions(run.parts.model, run.variables(), x, seed)
   _write_figure(workdir, figures.prediction_and_reconstruction(rows, event))
   return 0
 

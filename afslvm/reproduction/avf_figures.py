@@ -14,7 +14,6 @@ from afslvm.evaluation.contract import LikelihoodResult
 from afslvm.reproduction import folders, plan
 from afslvm.reproduction.plan import PlannedRun
 from afslvm.reproduction.tables import Column, Table
-from afslvm.transforms import preprocessing
 from afslvm.visualization import figures
 from afslvm.visualization.events import Event
 
@@ -103,15 +102,14 @@ def _point(run: PlannedRun, column: Column) -> tuple[int, float, float]:
 # ---- figure 4 ------------------------------------------------------------------------------------
 
 
-def choose(source: Any, event: Event, seed: int, dequantisation: str) -> np.ndarray:
-  """The beginning of a random sequence, [1, T, *event] as models see it."""
+def choose(source: Any, event: Event, seed: int) -> np.ndarray:
+  """The beginning of a random sequence, [1, T, *event] as stored."""
   wanted = event.shown_steps or SHOWN_STEPS
   lengths = source.lengths
   index = np.arange(len(source))
   if lengths is not None:
     index = np.flatnonzero(lengths >= min(wanted, int(lengths.max())))
-  chosen = source[int(np.random.default_rng(seed).choice(index))][None, :wanted]
-  return np.asarray(preprocessing.dequantise(jax.random.key(seed), chosen, dequantisation))
+  return source[int(np.random.default_rng(seed).choice(index))][None, :wanted]
 
 
 def predictions(model: Any, variables: Any, x: np.ndarray, seed: int) -> dict[str, np.ndarray]:
