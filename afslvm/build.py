@@ -16,7 +16,6 @@ from ml_collections import ConfigDict
 from afslvm import schema
 from afslvm.build_models import label, model
 from afslvm.errors import ConfigError, DataError, nearest
-from afslvm.likelihoods.bernoulli import Bernoulli
 from afslvm.models.base import SequenceModel
 from afslvm.models.latent import LatentVariableModel
 from afslvm.objectives.objective import ObjectiveSettings
@@ -76,7 +75,7 @@ def check_data(data: dict[str, Any], builder: Any, sequence_model: SequenceModel
   if kind not in kinds:
     hint = nearest(str(kind), kinds) or f'; {builder.data_space} data take {" or ".join(kinds)}'
     raise ConfigError(f'data.dequantisation={kind!r} does not fit{hint}')
-  _check_measure(builder.data_space, kind, sequence_model)
+  _check_likelihood(builder.data_space, kind, sequence_model)
   length = data.get('length')
   if type(length) is not int or not 1 <= length <= builder.num_frames:
     raise ConfigError(
@@ -89,33 +88,29 @@ def check_data(data: dict[str, Any], builder: Any, sequence_model: SequenceModel
     )
 
 
-def _check_measure(data_space: str, kind: str, sequence_model: SequenceModel):
+def _check_likelihood(data_space: str, kind: str, sequence_model: SequenceModel):
   """Discrete data need probabilities, and probabilities discrete data without flows or noise."""
   core = sequence_model.core
-  measure = core.likelihood.measure if isinstance(core, LatentVariableModel) else core.measure
-  if measure != 'density' and core is not sequence_model:
+  latent = isinstance(core, LatentVariableModel)
+  density = not latent or core.likelihood.measure == 'density'
+  binary = latent and core.likelihood.support == 'binary'
+  if not density and core is not sequence_model:
     raise ConfigError(
       'model: flows pass on continuous values, which have no probability; use the gaussian '
       'likelihood inside them'
     )
-  discrete = data_space == 'binary' or kind == 'discretised'
-  if discrete and measure == 'density':
-    needed = 'bernoulli' if data_space == 'binary' else 'discretized_gaussian'
-    raise ConfigError(
-      f'model.likelihood gives a density, which says nothing of {data_space} data without noise; '
-      f'use {needed}'
-    )
-  binary = isinstance(core, LatentVariableModel) and isinstance(core.likelihood, Bernoulli)
-  if measure != 'density' and not discrete and data_space != 'pcm16':
-    raise ConfigError(
-      f'model.likelihood gives probabilities, but data.dequantisation={kind!r} makes the data '
-      'continuous; use the gaussian likelihood'
-      + ('' if data_space != '8bit' else ", or data.dequantisation='discretised'")
-    )
   if binary != (data_space == 'binary'):
+    fitting = 'bernoulli or nade' if data_space == 'binary' else 'gaussian or discretized_gaussian'
+    raise ConfigError(f'model.likelihood does not fit {data_space} data; use {fitting}')
+  if kind == 'discretised' and density:
     raise ConfigError(
-      f'model.likelihood: {data_space} data need '
-      f'{"bernoulli" if data_space == "binary" else "gaussian or discretized_gaussian"}'
+      "model.likelihood gives a density, data.dequantisation='discretised' needs probabilities; "
+      'use discretized_gaussian, or gauss256'
+    )
+  if kind in ('gauss256', 'uniform') and not density:
+    raise ConfigError(
+      f'model.likelihood gives probabilities of levels, data.dequantisation={kind!r} adds noise to '
+      'them; use gaussian, or discretised'
     )
 
 

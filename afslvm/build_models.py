@@ -12,6 +12,7 @@ from afslvm.inference.iterative import Iterative
 from afslvm.likelihoods.bernoulli import Bernoulli
 from afslvm.likelihoods.discretized_gaussian import DiscretizedGaussian
 from afslvm.likelihoods.gaussian import Gaussian
+from afslvm.likelihoods.nade import Nade
 from afslvm.models.base import SequenceModel
 from afslvm.models.latent import LatentVariableModel
 from afslvm.models.priors import FlowPrior, LatentPrior, LSTMPrior
@@ -41,6 +42,7 @@ LIKELIHOODS = {
   'gaussian': Gaussian,
   'discretized_gaussian': DiscretizedGaussian,
   'bernoulli': Bernoulli,
+  'nade': Nade,
 }
 FRAME_ENCODERS = {'dcgan': dcgan.DcganEncoder, 'vgg': vgg.VggEncoder}
 FRAME_DECODERS = {'dcgan': dcgan.DcganDecoder, 'vgg': vgg.VggDecoder}

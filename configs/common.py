@@ -147,6 +147,7 @@ DISCRETIZED_GAUSSIAN = {
   'bins': 'centered',
 }
 BERNOULLI = {'name': 'bernoulli', 'initial_rate': 0.5, 'initialization': 'lecun'}
+NADE = {'name': 'nade', 'hidden': 100, 'initial_rate': 0.5, 'initialization': 'lecun'}
 OBJECTIVE = {
   'bound': 'elbo',
   'num_samples': 1,
@@ -348,7 +349,7 @@ def inference_section(given: dict) -> dict:
 
 def likelihood_section(given: dict) -> dict:
   """Gaussian unless named."""
-  sections = (GAUSSIAN, DISCRETIZED_GAUSSIAN, BERNOULLI)
+  sections = (GAUSSIAN, DISCRETIZED_GAUSSIAN, BERNOULLI, NADE)
   named = {section['name']: section for section in sections}
   return {**named[given.get('name', 'gaussian')], **given}
 

@@ -14,11 +14,13 @@ class ConditionalLikelihood(nn.Module):
     event_shape: of one observation.
     measure: what exp(log_prob) is: a 'density', or the 'probability' of a value of discrete data.
       Numbers of two measures do not compare.
+    support: values that it is of, 'real' or 'binary'.
   """
 
   event_shape: EventShape
 
   measure: ClassVar = 'density'
+  support: ClassVar = 'real'
 
   def log_prob(self, features: Array, x: Array) -> Array:
     """log p(x | features) [N], nats, summed over the event."""

@@ -26,6 +26,7 @@ class Bernoulli(ConditionalLikelihood):
   initialization: str = 'lecun'
 
   measure: ClassVar = 'probability'
+  support: ClassVar = 'binary'
   choices: ClassVar = {'initialization': conv.INITIALIZATIONS}
   limits: ClassVar = {'initial_rate': (1e-6, 1.0 - 1e-6)}
 

@@ -322,7 +322,7 @@ class LatentVariableModel(SequenceModel, kw_only=True):
     # A posterior that needs no F_t has it evaluated for all steps at once.
     (state, noise), q = step.state, step.inferred.posterior
     prior = jax.lax.stop_gradient(step.latents.prior)
-    flat = jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), (state, prior, observed, noise, q))
+    flat = jax.tree.map(_flat, (state, prior, observed, noise, q))
     energy, gradient = self._free_energy(*flat[:-1]).gradient(flat[-1])
     return local_objective(energy, gradient, flat[-1]).reshape(observed.mask.shape)
 
@@ -340,9 +340,9 @@ class LatentVariableModel(SequenceModel, kw_only=True):
 
   def _log_likelihood(self, x: Array, mask: Array, features: PyTree) -> tuple[Array, Array]:
     """log p(x_t | features) [B, T], and the decoded features [B*T, ...]."""
-    flat = jax.tree.map(lambda value: value.reshape(-1, *value.shape[2:]), features)
+    flat = jax.tree.map(_flat, features)
     decoded = self.decode(flat, mask.reshape(-1))
-    values = self.likelihood.log_prob(decoded, x.reshape(-1, *x.shape[2:]))
+    values = self.likelihood.log_prob(decoded, _flat(x))
     return values.reshape(mask.shape), decoded
 
   def _show(self, x: Array, mask: Array, decoded: Array, step: Step):
@@ -364,3 +364,8 @@ def _filter(model: LatentVariableModel, state: FilterState, inputs: tuple[Observ
 def _at(values: PyTree, t: int) -> PyTree:
   """Step t of arrays [B, T, ...]."""
   return jax.tree.map(lambda value: value[:, t], values)
+
+
+def _flat(value: Array) -> Array:
+  """All steps as one batch: [B, T, ...] -> [B * T, ...]."""
+  return value.reshape(value.shape[0] * value.shape[1], *value.shape[2:])

@@ -1,0 +1,342 @@
+"""AVF and variational filtering EM: where they end, and what their gradients are."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from afslvm.distributions.normal import Normal, kl_normal
+from afslvm.inference import iterative
+from afslvm.inference.base import Inference, Inferred, StepFreeEnergy
+from afslvm.inference.iterative import Iterative
+from afslvm.objectives.fivo import ParticleFilter
+from afslvm.objectives.objective import ObjectiveSettings, make_loss
+from tests import constructors, oracles
+from tests import linear_gaussian as lg
+
+KEY = jax.random.key(0)
+UNIT = jnp.array([1.0, -1.0])[:, None]  # two draws with the moments of a standard normal
+
+
+def exact_free_energy(x, prior):
+  """F_t of the linear-Gaussian model without any sampling."""
+  emission, observed = jnp.array(lg.EMISSION), jnp.array(lg.OBSERVED)
+
+  def value(q):
+    squares = jnp.square(x - emission * q.loc) + jnp.square(emission * jnp.exp(q.log_scale))
+    error = 0.5 * squares / observed**2 + 0.5 * jnp.log(2 * jnp.pi * observed**2)
+    return jnp.sum(error + kl_normal(q, prior), axis=-1)
+
+  return StepFreeEnergy(value, lambda q: (x - emission * q.loc) / observed**2)
+
+
+def kalman_update(x, prior):
+  """The posterior p(z_t | z_{t-1}, x_t)."""
+  emission, observed = np.array(lg.EMISSION), np.array(lg.OBSERVED)
+  precision = np.exp(-2 * prior.log_scale) + (emission / observed) ** 2
+  loc = (prior.loc * np.exp(-2 * prior.log_scale) + x * emission / observed**2) / precision
+  return Normal(loc, -0.5 * np.log(precision))
+
+
+# ---- where it ends -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ('update', 'step_size', 'iterations'), [('sgd', 0.1, 150), ('adam', 0.05, 600)]
+)
+def test_gradient_descent_reaches_the_closed_form_update(update, step_size, iterations):
+  x = jnp.array([[2.0, -1.0], [0.3, 0.4]])
+  prior = Normal(jnp.array([[0.5, 0.1], [-1.0, 0.0]]), jnp.log(jnp.array([[0.5, 0.9]] * 2)))
+  inference = Iterative(2, update=update, step_size=step_size, num_iterations=iterations)
+  found = inference.apply(
+    {}, (), jnp.zeros((2, 0)), jnp.zeros((2, 0)), prior, exact_free_energy(x, prior), method='infer'
+  ).posterior
+  expected = kalman_update(x, prior)
+  np.testing.assert_allclose(found.loc, expected.loc, atol=1e-3)
+  np.testing.assert_allclose(found.log_scale, expected.log_scale, atol=1e-3)
+
+
+def filtered(num_iterations, **options):
+  model = lg.make(Iterative(2, update='sgd', num_draws=2, num_iterations=num_iterations, **options))
+  x = jnp.array(lg.sequences(200, 6), jnp.float32)
+  latent = jax.random.normal(KEY, (*x.shape[:2], 2))
+  # Draws ±1 make the estimate of this quadratic F_t exact.
+  noise = {
+    'noise': {'latent': latent, 'free_energy': jnp.broadcast_to(UNIT, (*latent.shape[:2], 2, 2))}
+  }
+  return model.apply(noise, x), lg.make().apply({'noise': {'latent': latent}}, x), x
+
+
+def test_filtering_em_scores_as_the_exact_filtering_posterior():
+  """Algorithm 1 inside the model: the optimum of every F_t, on the way that its own draws take."""
+  found, exact, _ = filtered(150, step_size=0.1)
+  np.testing.assert_allclose(found.latents.posterior.loc, exact.latents.posterior.loc, atol=2e-3)
+  np.testing.assert_allclose(found.elbo, exact.elbo, atol=5e-3)
+
+
+def test_its_optimum_stays_below_the_likelihood_and_particles_close_the_gap():
+  found, _, x = filtered(150, step_size=0.1)
+  exact = np.array([oracles.kalman_log_likelihood(row, *lg.PARAMETERS) for row in np.asarray(x)])
+  bound = np.asarray(found.elbo.sum(axis=1))
+  error = (exact - bound).std() / np.sqrt(len(exact))
+  assert (exact - bound).mean() > 4.5 * error
+  model = lg.make(Iterative(2, update='sgd', num_draws=8, num_iterations=20))
+  particles = ParticleFilter(model, num_particles=256)
+  filtered_bound = particles({}, x, jnp.ones(x.shape[:2], bool), KEY).bound
+  gap = np.asarray(exact - filtered_bound)
+  assert abs(gap.mean()) < 0.1 * (exact - bound).mean()
+
+
+def test_more_iterations_lower_the_free_energy_and_none_leave_the_prior():
+  values = [float(-filtered(n, step_size=0.05)[0].elbo.mean()) for n in (0, 1, 3, 10, 40)]
+  assert np.all(np.diff(values) < 0)
+  terms = filtered(0)[0]
+  np.testing.assert_array_equal(terms.kl, 0.0)
+  np.testing.assert_array_equal(terms.latents.prior.loc, terms.latents.posterior.loc)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('gradients', ['bptt', 'em'])
+def test_trained_avf_comes_within_a_percent_of_the_optimum(gradients):
+  """Two amortised iterations, from the gradients alone, against many of gradient descent."""
+  inference = Iterative(
+    2,
+    num_iterations=2,
+    update='learned_sgd',
+    gradient_encoding='raw',
+    num_draws=32,
+    features=16,
+    depth=1,
+  )
+  model = lg.make(inference, gradients=gradients)
+  x = jnp.array(lg.sequences(64, 8, seed=1), jnp.float32)
+  params = model.init({'params': KEY, 'sample': KEY}, x, method='initialize')['params']
+  loss = make_loss(ObjectiveSettings(), model, 'none')
+  optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, 400))
+
+  @jax.jit
+  def step(carry, n):
+    params, state = carry
+    x = jax.random.choice(jax.random.fold_in(KEY, n), data, (64,))
+    batch = {'x': x, 'mask': jnp.ones(x.shape[:2], bool)}
+    grads = jax.grad(loss, has_aux=True)(params, {}, batch, jax.random.fold_in(KEY, n), n)[0]
+    updates, state = optimizer.update(grads, state)
+    return (optax.apply_updates(params, updates), state), None
+
+  data = jnp.array(lg.sequences(512, 8, seed=2), jnp.float32)
+  (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), jnp.arange(400))
+  x = jnp.array(lg.sequences(2000, 8, seed=3), jnp.float32)
+  trained = model.apply({'params': params}, x, rngs={'sample': KEY})
+  best = lg.make().apply({}, x, rngs={'sample': KEY})
+  assert -trained.elbo.mean() < 1.01 * -best.elbo.mean()
+  untrained = lg.make(blind=True).apply({}, x, rngs={'sample': KEY})
+  assert -untrained.elbo.mean() > 1.3 * -best.elbo.mean()
+
+
+# ---- the noise -----------------------------------------------------------------------------------
+
+
+def test_the_draw_has_noise_that_the_posterior_has_not_seen():
+  """Else the mean bound could exceed the likelihood: with one draw, q would fit its own noise."""
+  x = jnp.array(lg.sequences(1, 4), jnp.float32)
+  model = lg.make(Iterative(2, update='sgd', step_size=0.1, num_iterations=8, num_draws=4))
+  many = jnp.broadcast_to(x, (4000, *x.shape[1:]))
+  terms = jax.jit(lambda x: model.apply({}, x, rngs={'sample': KEY}))(many)
+  exact = oracles.kalman_log_likelihood(np.asarray(x[0]), *lg.PARAMETERS)
+  assert float(terms.elbo.sum(axis=1).mean()) < exact
+  weight = np.asarray(terms.log_weight.sum(axis=1), np.float64)
+  mean = np.log(np.mean(np.exp(weight - weight.max()))) + weight.max()
+  assert abs(mean - exact) < 0.15  # E[weight] = p(x), whatever the posterior is
+
+
+def test_examples_do_not_mix():
+  model = constructors.MODELS['slvm avf highway']()
+  x = constructors.data(model)
+  variables = constructors.randomized(model, x)
+  given = {**variables, **constructors.given_noise(model, jnp.array([0.4, -1.1]))}
+  together = model.apply(given, x).elbo
+  for k in range(3):
+    alone = model.apply(given, x[k : k + 1]).elbo
+    np.testing.assert_allclose(together[k : k + 1], alone, rtol=1e-4)
+
+
+# ---- gradients -----------------------------------------------------------------------------------
+
+
+class Shifted(Inference):
+  """The exact posterior, moved at step t by a parameter of that step."""
+
+  steps: int = 4
+
+  def setup(self):
+    self.shift = self.param('shift', jax.nn.initializers.constant(0.1), (self.steps, 2))
+
+  def initial_state(self, batch_size):
+    return jnp.zeros((batch_size, 1), jnp.int32)
+
+  def infer(self, state, observed, context, prior, free_energy=None):
+    exact = kalman_update_traced(observed, prior)
+    now = jax.nn.one_hot(state[:, 0], self.steps) @ self.shift
+    return Inferred(state + 1, Normal(exact.loc + now, exact.log_scale))
+
+
+class ShiftedIterative(Shifted):
+  """The same, said to be iterative: its local objective is made inside the scan."""
+
+  uses_free_energy = True
+
+  def infer(self, state, observed, context, prior, free_energy=None):
+    found = super().infer(state, observed, context, prior)
+    if free_energy is None or not free_energy.local:
+      return found
+    energy, gradient = free_energy.gradient(found.posterior)
+    return found._replace(local=iterative.local_objective(energy, gradient, found.posterior))
+
+
+def kalman_update_traced(x, prior):
+  emission, observed = jnp.array(lg.EMISSION), jnp.array(lg.OBSERVED)
+  before = jnp.exp(-2 * prior.log_scale)
+  precision = before + jnp.square(emission / observed)
+  loc = (prior.loc * before + x * emission / observed**2) / precision
+  return Normal(loc, -0.5 * jnp.log(precision))
+
+
+@pytest.mark.parametrize('inference', [Shifted, ShiftedIterative])
+def test_em_gradients_are_local(inference):
+  """Each step's objective knows its own inference parameters only; the bound knows none of them."""
+  x = jnp.array(lg.sequences(5, 4), jnp.float32)
+  noise = jax.random.normal(KEY, (5, 4, 2))
+  given = {
+    'noise': {'latent': noise, 'free_energy': jnp.broadcast_to(UNIT[:1], (5, 4, 1, 2)) * 0.0}
+  }
+
+  def terms(shift, gradients):
+    model = lg.make(inference(2), gradients=gradients)
+    return model.apply({**given, 'params': {'inference': {'shift': shift}}}, x)
+
+  shift = jnp.full((4, 2), 0.1)
+  local = jax.jacobian(lambda s: terms(s, 'em').local.sum(axis=0))(shift)  # [T, T, Z]
+  elsewhere = np.asarray(local).copy()
+  elsewhere[np.arange(4), np.arange(4)] = 0.0
+  np.testing.assert_array_equal(elsewhere, 0.0)
+  # F_t(q) = c + ½ precision shift², in the mean, so its slope is precision times shift.
+  scale = np.array([lg.FIRST, lg.NOISE, lg.NOISE, lg.NOISE])
+  precision = scale**-2.0 + (np.array(lg.EMISSION) / np.array(lg.OBSERVED)) ** 2
+  own = np.asarray(local)[np.arange(4), np.arange(4)]
+  np.testing.assert_allclose(own, 5 * precision * 0.1, rtol=1e-4)
+  bound = jax.jacobian(lambda s: terms(s, 'em').elbo.sum(axis=0))(shift)
+  np.testing.assert_array_equal(bound, 0.0)
+  through_time = jax.jacobian(lambda s: terms(s, 'bptt').elbo.sum(axis=0))(shift)
+  assert np.all(np.asarray(through_time)[-1, :-1].any(axis=-1))
+  np.testing.assert_allclose(terms(shift, 'em').elbo, terms(shift, 'bptt').elbo, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'name', ['srnn em', 'srnn avf from residual em', 'slvm dcgan batch avf em']
+)
+def test_em_has_two_objectives_with_a_group_of_parameters_each(name):
+  model = constructors.MODELS[name]()
+  x = constructors.data(model, steps=4)
+  variables = constructors.randomized(model, x)
+  given = constructors.given_noise(model, jnp.array([0.4, -1.1]))
+  others = {k: v for k, v in variables.items() if k != 'params'}
+
+  @functools.partial(jax.jit, static_argnums=1)
+  def grads(params, part):
+    def total(params):
+      terms, _ = model.apply(
+        {'params': params, **others, **given}, x, mutable=['batch_stats'], rngs={'sample': KEY}
+      )
+      return terms.local.sum() if part == 'local' else terms.elbo.sum()
+
+    return jax.grad(total)(params)
+
+  for part in ('local', 'elbo'):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(grads(variables['params'], part)):
+      inference = "['inference']" in jax.tree_util.keystr(path)
+      if inference != (part == 'local'):
+        np.testing.assert_array_equal(leaf, 0.0, err_msg=f'{part} {path}')
+
+
+@pytest.mark.parametrize('name', ['srnn', 'flow around slvm avf', 'vrnn'])
+def test_bptt_is_the_derivative_of_the_bound(name):
+  """Through draws, states and iterations, by central differences in a random direction."""
+  model = constructors.MODELS[name]()
+  x = constructors.data(model, steps=5)
+  variables = constructors.randomized(model, x, scale=0.2)
+  given = constructors.given_noise(model, jnp.array([0.4, -1.1]))
+  leaves, tree = jax.tree.flatten(variables['params'])
+  keys = jax.random.split(KEY, len(leaves))
+  direction = [jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
+
+  @jax.jit
+  def bound(step):
+    moved = [leaf + step * d for leaf, d in zip(leaves, direction, strict=True)]
+    params = jax.tree.unflatten(tree, moved)
+    return model.apply({**variables, 'params': params, **given}, x).elbo.mean()
+
+  exact = float(jax.grad(bound)(0.0))
+  size = 2e-3
+  numeric = float(bound(size) - bound(-size)) / (2 * size)
+  np.testing.assert_allclose(exact, numeric, rtol=2e-2, atol=2e-2)
+
+
+def test_annealing_reaches_the_inference():
+  """With weight zero only the likelihood counts: iterations go further from the prior."""
+  x = jnp.array(lg.sequences(20, 3), jnp.float32)
+  model = lg.make(Iterative(2, update='sgd', step_size=0.05, num_iterations=5))
+  noise = constructors.given_noise(model, jnp.zeros((20, 3, 2)))
+  kl = [
+    float(model.apply({**noise, 'annealing': {'kl_weight': jnp.array(w)}}, x).kl.mean())
+    for w in (0.0, 0.5, 1.0)
+  ]
+  assert kl[0] > kl[1] > kl[2]
+  np.testing.assert_allclose(kl[2], model.apply(noise, x).kl.mean(), rtol=1e-6)
+
+
+# ---- encodings -----------------------------------------------------------------------------------
+
+
+def test_layer_norm_has_no_mean_and_unit_deviation_whatever_the_size():
+  v = jax.random.normal(KEY, (3, 40))
+  for scale in (1e-2, 1.0, 1e4):
+    found = iterative.layer_norm(scale * v)
+    np.testing.assert_allclose(found, iterative.layer_norm(v), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found.mean(axis=1), 0.0, atol=1e-5)
+    np.testing.assert_allclose(found.std(axis=1, ddof=1), 1.0, rtol=1e-3)
+  constant = jnp.ones((1, 4))
+  np.testing.assert_array_equal(iterative.layer_norm(constant), 0.0)
+  assert np.all(np.isfinite(jax.grad(lambda v: iterative.layer_norm(v).sum())(constant)))
+
+
+def test_log_sign_tells_magnitude_and_sign_apart():
+  v = jnp.array([-1.0, 1.0, np.exp(5.0), -1e-6, 0.0])
+  magnitude, sign = jnp.split(iterative.log_sign(v), 2)
+  np.testing.assert_allclose(magnitude, [0.0, 0.0, 0.5, -1.0, -1.0], atol=1e-6)
+  np.testing.assert_allclose(sign, [-1, 1, 1, -1e-6 * np.exp(10.0), 0.0], rtol=1e-5)
+
+
+@pytest.mark.parametrize('update', ['highway', 'learned_sgd'])
+def test_output_gates(update):
+  """g λ + (1 - g) δ, and λ - g ∇ + δ, by hand."""
+  network = iterative.UpdateNetwork(2, 4, 1, update, 0.3, 'xavier')
+  q = Normal(jnp.array([[1.0, 2.0]]), jnp.array([[0.5, -0.5]]))
+  slope = Normal(jnp.array([[3.0, -1.0]]), jnp.array([[0.2, 0.1]]))
+  inputs = jnp.ones((1, 3))
+  variables = network.init(KEY, q, slope, inputs)
+  found, state = network.apply(variables, q, slope, inputs, capture_intermediates=True)
+  seen = {
+    name: value['__call__'][0]
+    for name, value in state['intermediates'].items()
+    if '_' in name and name != '__call__'
+  }
+  for name in ('loc', 'log_scale'):
+    value, step = getattr(q, name), getattr(slope, name)
+    gate, change = jax.nn.sigmoid(seen[f'{name}_gate']), seen[f'{name}_change']
+    expected = gate * value + (1 - gate) * change
+    if update == 'learned_sgd':
+      expected = value - gate * step + change
+    np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-6)

@@ -1,0 +1,91 @@
+"""SRNN and VRNN: which variable sees which, smoothing, and the sizes of the AVF paper."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import constructors
+
+KEY = jax.random.key(0)
+
+
+def terms_of(model, x, mask=None):
+  variables = constructors.randomized(model, x, scale=0.3)
+  given = constructors.given_noise(model, jnp.array([0.4, -1.1]))
+  return lambda x, noise=given: model.apply({**variables, **noise}, x, mask)
+
+
+def test_the_recurrence_of_srnn_knows_no_latent_variable():
+  """Its state after any draws is the same; that of VRNN is not."""
+  x = jax.random.uniform(KEY, (2, 4, 3))
+  for make, moves in ((constructors.srnn, False), (constructors.vrnn, True)):
+    model = make()
+    variables = constructors.randomized(model, x, scale=0.3)
+
+    def state_after(z, model=model, variables=variables):
+      given = {**variables, **constructors.given_noise(model, z)}
+      return model.apply(given, x, method='condition')
+
+    a, b = state_after(jnp.array([0.4, -1.1])), state_after(jnp.array([-0.4, 1.1]))
+    recurrent = (lambda s: s.latent[-1]) if moves else (lambda s: s.latent.past.h)
+    assert bool(jnp.any(recurrent(a) != recurrent(b))) == moves
+
+
+def test_the_posterior_sees_the_latent_before_if_told():
+  for sees in (False, True):
+    model = constructors.srnn(posterior_sees_latent=sees)
+    x = constructors.data(model)
+    score = terms_of(model, x)
+    moved = constructors.given_noise(model, jnp.array([1.4, -0.1]))
+    a, b = score(x), score(x, moved)
+    changed = bool(jnp.any(a.latents.posterior.loc != b.latents.posterior.loc))
+    assert changed == sees
+    assert bool(jnp.any(a.latents.prior.loc[:, 1:] != b.latents.prior.loc[:, 1:]))
+
+
+def test_a_smoothing_posterior_sees_the_future_and_no_padding():
+  model = constructors.srnn(smoothing=3)
+  x = constructors.data(model)
+  score = terms_of(model, x)
+  later = score(x.at[:, -1].add(0.5))
+  first = score(x)
+  assert bool(jnp.any(first.latents.posterior.loc[:, 0] != later.latents.posterior.loc[:, 0]))
+  np.testing.assert_allclose(first.latents.prior.loc[:, 0], later.latents.prior.loc[:, 0])
+  mask = jnp.arange(9)[None] < jnp.array([[9], [6], [4]])
+  masked = terms_of(model, x, mask)(jnp.where(mask[..., None], x, jnp.nan))
+  for row, length in enumerate((9, 6, 4)):
+    alone = score(x[row : row + 1, :length]).elbo
+    np.testing.assert_allclose(masked.elbo[row, :length], alone[0], rtol=1e-4)
+
+
+def test_a_context_is_filtered_as_it_is_scored():
+  """`condition`, which decodes nothing, and the steps end in one state."""
+  for name in ('srnn gru residual bernoulli', 'vrnn', 'slvm avf highway'):
+    model = constructors.MODELS[name]()
+    x = constructors.data(model, steps=4)
+    given = {
+      **constructors.randomized(model, x),
+      **constructors.given_noise(model, jnp.array([0.4, -1.1])),
+    }
+
+    def by_steps(module, x):
+      state = module.initial_state(x.shape[0])
+      for t in range(x.shape[1]):
+        state, _ = module.step(state, x[:, t])
+      return state
+
+    a = model.apply(given, x, method='condition')
+    b = model.apply(given, x, method=by_steps)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), a, b)
+
+
+@pytest.mark.parametrize('name', ['srnn', 'vrnn', 'srnn avf from residual em'])
+def test_unrolling_the_scan_changes_nothing(name):
+  model = constructors.MODELS[name]()
+  x = constructors.data(model, steps=6)
+  variables = constructors.randomized(model, x)
+  given = {**variables, **constructors.given_noise(model, jnp.array([0.4, -1.1]))}
+  expected = model.apply(given, x).elbo
+  found = model.copy(unroll=4).apply(given, x).elbo
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
