@@ -12,6 +12,7 @@ from afslvm.types import Array
 # distribution functions that are nearly equal would have no digits left in float32.
 _NARROW = 0.1
 PAPER_FLOOR = 1e-6
+_FAR = 100.0  # standard deviations, beyond which nothing is left
 
 
 def log_bin(
@@ -24,8 +25,13 @@ def log_bin(
   scale = jnp.exp(-normal.log_scale)
   middle, size = (x - normal.loc) * scale, width * scale
   narrow = (size < _NARROW) & jnp.logical_not(open_low) & jnp.logical_not(open_high)
-  low = jnp.where(open_low, -jnp.inf, middle - 0.5 * size)
-  high = jnp.where(open_high, jnp.inf, middle + 0.5 * size)
+  low, high = middle - 0.5 * size, middle + 0.5 * size
+  # Not infinity itself, whose second derivative, which iterative inference takes, is NaN.
+  far_low, far_high = jnp.minimum(high, 0.0) - _FAR, jnp.maximum(low, 0.0) + _FAR
+  low, high = (
+    jnp.where(open_low, jax.lax.stop_gradient(far_low), low),
+    jnp.where(open_high, jax.lax.stop_gradient(far_high), high),
+  )
   wide = _log_difference(jnp.where(narrow, -1.0, low), jnp.where(narrow, 1.0, high))
   return jnp.where(narrow, _log_narrow(middle, jnp.where(narrow, size, _NARROW)), wide)
 
