@@ -32,7 +32,7 @@ class MusicSet(NamedTuple):
 
   songs: int  # of training that have 25 steps or more, one clip of each per epoch
   avf: dict
-  num_steps: int  # well beyond the 50 epochs over which the divergence is annealed
+  num_steps: int  # beyond the 50 epochs over which the divergence is annealed
 
   @property
   def epoch(self) -> int:

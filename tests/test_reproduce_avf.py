@@ -247,7 +247,7 @@ def test_commands_of_whole_sequences():
 def test_figure_3_asks_for_other_numbers_of_iterations():
   run = planned('avf5', num_iterations=5)
   columns = avf_figures.columns(run)
-  assert [column.iterations for column in columns] == [0, 1, 2, 3, 4, None, 6, 7, 8]
+  assert [column.iterations for column in columns] == [0, 1, 2, 3, None, 8]
   assert '--inference_iterations=3' in run.evaluate_command(columns[3])
   assert run.identity(columns[3], {})['settings']['inference_iterations'] == 3
   assert avf_figures.iterations(planned('direct')) == 0
