@@ -48,14 +48,14 @@ EXTERNAL = {
   'networks': {'jax', 'flax'},
   'flows': {'jax', 'flax'},
   'likelihoods': {'jax', 'flax'},
-  'inference': {'jax', 'flax'},
+  'inference': {'jax', 'flax', 'optax'},
   'models': {'jax', 'flax'},
   'objectives': {'jax'},
   'evaluation': {'jax', 'numpy', 'dm_pix'},
 }
 HEAVY = (
   *('tensorflow', 'tensorflow_datasets', 'grain', 'orbax', 'array_record'),
-  *('matplotlib', 'PIL', 'tensorboardX', 'sklearn', 'dm_pix'),
+  *('matplotlib', 'PIL', 'tensorboardX', 'sklearn', 'dm_pix', 'soundfile', 'pretty_midi'),
 )
 
 

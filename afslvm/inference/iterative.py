@@ -31,7 +31,7 @@ def layer_norm(v: Array) -> Array:
 
 
 def log_sign(v: Array, decades: float = 10.0) -> Array:
-  """Magnitude and sign apart, [..., 2 D] in -1..1 or so (Andrychowicz et al. 2016, Appendix A)."""
+  """Magnitude and sign apart, [..., 2 D] in -1..1 or so (Andrychowicz et al. 2016)."""
   threshold = jnp.exp(-decades)
   large = jnp.abs(v) >= threshold
   magnitude = jnp.log(jnp.where(large, jnp.abs(v), threshold)) / decades
@@ -255,7 +255,7 @@ class Iterative(Inference):
     return jnp.concatenate([*parts, *others], axis=-1)
 
   def _error_inputs(self, prior: Normal, q: Normal, free_energy: StepFreeEnergy | None) -> Array:
-    """Errors of x and of z, each layer-normalised (Marino et al. 2018, Eq. 6-7)."""
+    """Errors of x and of z, each layer-normalised (Marino et al. 2018)."""
     assert free_energy is not None
     latent = (q.loc - prior.loc) * jnp.exp(-2.0 * prior.log_scale)
     observed = free_energy.errors(q)
