@@ -316,5 +316,5 @@ def _inference_label(spec: dict[str, Any]) -> str:
   """'' for direct inference, 'AVF-n' or, un-amortised, 'VFEM-n'."""
   if spec['name'] != 'iterative':
     return ''
-  learned = spec['update'] in ('highway', 'learned_sgd')
+  learned = spec['update_rule'] in ('highway', 'learned_sgd')
   return f'{"AVF" if learned else "VFEM"}-{spec["num_iterations"]}'

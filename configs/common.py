@@ -115,7 +115,7 @@ ITERATIVE = {
   **SMOOTHING,
   'start': AT_PRIOR,
   'num_iterations': 1,
-  'update': 'highway',
+  'update_rule': 'highway',
   'gradient_encoding': 'layer_norm',
   'estimates': True,
   'errors': False,

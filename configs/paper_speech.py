@@ -41,7 +41,7 @@ def vrnn(num_iterations: int = 0):
       'name': 'iterative',
       **LOG_SCALES,
       'num_iterations': num_iterations,
-      'update': 'learned_sgd',
+      'update_rule': 'learned_sgd',
       'normalize_mean': True,
       'gradient_scale': 1 / BATCH,
     }

@@ -21,8 +21,8 @@ from configs import common
 BATCH, LENGTH = 16, 25
 LAYERS = {'features': 500, 'activation': 'clipped_leaky_relu', 'initialization': 'xavier'}
 LOG_SCALES = {'log_scale_low': -7.5, 'log_scale_high': 2.5}
-LEARNED_SGD = {'update': 'learned_sgd', 'normalize_mean': True, 'gradient_scale': 1 / BATCH}
-HIGHWAY = {'update': 'highway'}
+LEARNED_SGD = {'update_rule': 'learned_sgd', 'normalize_mean': True, 'gradient_scale': 1 / BATCH}
+HIGHWAY = {'update_rule': 'highway'}
 DIRECT = {**LAYERS, **LOG_SCALES, 'depth': 1, 'layers': 0}
 RESIDUAL = {**DIRECT, 'residual': True, 'head_initialization': 'small'}
 
@@ -62,7 +62,7 @@ ROWS = {
     {
       'num_iterations': 1,
       'start': RESIDUAL,
-      'update': 'highway',
+      'update_rule': 'highway',
       'normalize_mean': False,
       'gradient_scale': 1.0,
       'gate_bias': 3.0,

@@ -182,7 +182,7 @@ MODELS = {
   '2 flows around slvm dcgan batch': lambda: flows(2, conv(), base=slvm(FRAME)),
   'slvm avf highway': lambda: slvm(inference=avf(errors=True, observation=True)),
   'slvm dcgan batch avf em': lambda: slvm(
-    FRAME, inference=avf(update='learned_sgd', num_draws=2), gradients='em'
+    FRAME, inference=avf(update_rule='learned_sgd', num_draws=2), gradients='em'
   ),
   'flow around slvm avf': lambda: flows(1, dense(), base=slvm(inference=avf(num_iterations=2))),
   'srnn': lambda: srnn(),
@@ -193,7 +193,7 @@ MODELS = {
   'srnn avf from residual em': lambda: srnn(
     inference=avf(start=direct(residual=True), gradient_encoding='log_sign'), gradients='em'
   ),
-  'srnn vfem': lambda: srnn(inference=avf(update='adam', num_iterations=3), likelihood=binned()),
+  'srnn vfem': lambda: srnn(inference=avf(update_rule='adam', num_iterations=3), likelihood=binned()),
   'vrnn': lambda: vrnn(),
   'vrnn discretized avf': lambda: vrnn(inference=avf(normalize_mean=True), likelihood=binned()),
   'svg dcgan batch': lambda: svg(num_skip_frames=2),

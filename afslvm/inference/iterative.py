@@ -18,7 +18,7 @@ from afslvm.networks.highway import Highway
 from afslvm.networks.mlp import dense
 from afslvm.types import Array, PyTree
 
-UPDATES = ('highway', 'learned_sgd', 'sgd', 'adam')
+UPDATE_RULES = ('highway', 'learned_sgd', 'sgd', 'adam')
 ENCODINGS = ('layer_norm', 'log_sign', 'raw')
 _NORM_EPSILON = 1e-8  # of the variance: constant vectors become zeros, gradients keep their size
 
@@ -50,7 +50,7 @@ class UpdateNetwork(nn.Module):
   latent_size: int
   features: int
   depth: int
-  update: str
+  update_rule: str
   gate_bias: float
   initialization: str
 
@@ -67,7 +67,7 @@ class UpdateNetwork(nn.Module):
       head = dense(self.latent_size, self.initialization, h.shape[-1], f'{name}_change')
       bias = nn.initializers.constant(self.gate_bias)
       gate = nn.sigmoid(nn.Dense(self.latent_size, bias_init=bias, name=f'{name}_gate')(h))
-      if self.update == 'highway':
+      if self.update_rule == 'highway':
         return gate * value + (1.0 - gate) * head(h)
       return value - gate * slope + head(h)
 
@@ -86,8 +86,8 @@ class Iterative(Inference):
   Attributes:
     start: where q begins; None is the prior (Algorithm 1, line 4). Its encoder is then this one's.
     num_iterations: may be another one in evaluation than in training; with 0 q stays where it was.
-    update: `highway` and `learned_sgd` are amortised (Eq. 13); `sgd` and `adam` have no parameters
-      and make this variational filtering EM.
+    update_rule: `highway` and `learned_sgd` are amortised (AVF Eq. 13); `sgd` and `adam` have no
+      parameters and make this variational filtering EM.
     gradient_encoding: what the network sees of the gradients, one of `ENCODINGS`.
     estimates: it also sees the current mean and log-scale, each layer-normalised.
     errors: it also sees precision-weighted errors of observation and of latent variable.
@@ -108,7 +108,7 @@ class Iterative(Inference):
 
   start: Inference | None = None
   num_iterations: int = 1
-  update: str = 'highway'
+  update_rule: str = 'highway'
   gradient_encoding: str = 'layer_norm'
   estimates: bool = True
   errors: bool = False
@@ -128,7 +128,7 @@ class Iterative(Inference):
   uses_free_energy: ClassVar = True
   choices: ClassVar = {
     **Inference.choices,
-    'update': UPDATES,
+    'update_rule': UPDATE_RULES,
     'gradient_encoding': ENCODINGS,
     'initialization': conv.INITIALIZATIONS,
   }
@@ -147,14 +147,14 @@ class Iterative(Inference):
     super().setup()
     if self.amortized:
       self.network = UpdateNetwork(
-        *(self.latent_size, self.features, self.depth, self.update),
+        *(self.latent_size, self.features, self.depth, self.update_rule),
         *(self.gate_bias, self.initialization),
       )
 
   @property
   def amortized(self) -> bool:
     """Whether the update is learned."""
-    return self.update in ('highway', 'learned_sgd')
+    return self.update_rule in ('highway', 'learned_sgd')
 
   @property
   def num_samples(self) -> int:
@@ -245,7 +245,7 @@ class Iterative(Inference):
     """Of the un-amortised updates."""
     if self.amortized:
       return optax.identity()
-    return {'sgd': optax.sgd, 'adam': optax.adam}[self.update](self.step_size)
+    return {'sgd': optax.sgd, 'adam': optax.adam}[self.update_rule](self.step_size)
 
   def _inputs(self, q: Normal, gradient: Normal, others: list[Array]) -> Array:
     """What the network sees, [B, D]: gradients and estimates, each by itself, and the others."""

@@ -1,5 +1,10 @@
+"""SRNN with Bernoulli notes on the JSB chorales.
+
+python launch/train.py --config=configs/jsb/srnn.py --workdir=runs/jsb
+"""
+
 from configs import small_srnn
 
 
 def get_config():
-  return small_srnn.get_config({'name': 'jsb'}, {'num_steps': 4000})
+  return small_srnn.get_config('bernoulli', {'name': 'jsb'}, {'num_steps': 4000})

@@ -1,0 +1,10 @@
+"""SRNN with Bernoulli notes on MuseData.
+
+python launch/train.py --config=configs/muse_data/srnn.py --workdir=runs/muse_data
+"""
+
+from configs import small_srnn
+
+
+def get_config():
+  return small_srnn.get_config('bernoulli', {'name': 'muse_data'}, {'num_steps': 4000})

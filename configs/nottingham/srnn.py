@@ -1,0 +1,10 @@
+"""SRNN with Bernoulli notes on the Nottingham database.
+
+python launch/train.py --config=configs/nottingham/srnn.py --workdir=runs/nottingham
+"""
+
+from configs import small_srnn
+
+
+def get_config():
+  return small_srnn.get_config('bernoulli', {'name': 'nottingham'}, {'num_steps': 4000})

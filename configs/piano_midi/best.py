@@ -1,0 +1,12 @@
+"""The recipe for Piano-midi.de: SRNN whose notes depend on the lower ones (NADE).
+
+python launch/train.py --config=configs/piano_midi/best.py --workdir=runs/piano_midi-best
+"""
+
+from configs import small_srnn
+
+
+def get_config():
+  return small_srnn.get_config(
+    'nade', {'name': 'piano_midi'}, {'num_steps': 3000}, dropout=0.2, weight_decay=0.01
+  )

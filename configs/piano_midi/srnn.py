@@ -1,0 +1,10 @@
+"""SRNN with Bernoulli notes on Piano-midi.de.
+
+python launch/train.py --config=configs/piano_midi/srnn.py --workdir=runs/piano_midi
+"""
+
+from configs import small_srnn
+
+
+def get_config():
+  return small_srnn.get_config('bernoulli', {'name': 'piano_midi'}, {'num_steps': 4000})
