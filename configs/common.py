@@ -213,6 +213,21 @@ STOCHASTIC_MOVING_MNIST = {
 }
 KTH = {'name': 'kth', 'persons': 'avf', 'frame_size': 64}
 BAIR = {'name': 'bair', 'camera': 'image_aux1', 'num_validation': 1280}
+MUSIC = {
+  'jsb': {'name': 'jsb', 'steps_per_beat': 1},
+  'piano_midi': {'name': 'piano_midi', 'steps_per_beat': 2},
+  'muse_data': {'name': 'muse_data', 'steps_per_beat': 1},
+  'nottingham': {'name': 'nottingham', 'steps_per_beat': 2},
+}
+TIMIT = {'name': 'timit', 'frame_size': 200}
+FSDD = {'name': 'fsdd', 'frame_size': 200}
+AUDIO_FOLDER = {
+  'name': 'audio_folder',
+  'label': 'sounds',
+  'frame_size': 200,
+  'percent_validation': 10,
+  'percent_test': 10,
+}
 VIDEO_FOLDER = {
   'name': 'video_folder',
   'label': 'videos',

@@ -84,7 +84,7 @@ def srnn(num_iterations: int = 0):
 
 def _experiment(model: dict, learning_rate: float):
   config = common.experiment(
-    data={'name': 'timit', 'frame_size': 200, 'length': LENGTH, 'dequantisation': 'none'},
+    data={**common.TIMIT, 'length': LENGTH, 'dequantisation': 'none'},
     model=model,
     objective={'first_scored': 1},
     optimizer={'learning_rate': learning_rate, 'schedule': 'exponential', 'clip_norm': 0.0},

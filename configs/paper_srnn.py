@@ -88,7 +88,7 @@ def music(name: str, row: str):
   }
   epoch = SETS[name].epoch
   config = common.experiment(
-    data={'name': name, 'length': LENGTH, 'dequantisation': 'none'},
+    data={**common.MUSIC[name], 'length': LENGTH, 'dequantisation': 'none'},
     model=common.srnn(100, parts, **{'gradients': 'em', **changes}),
     objective={
       'first_scored': 1,

@@ -2,8 +2,8 @@
 
 python launch/train.py --config=configs/smoke.py --workdir=runs/smoke
 
-`configs/smoke.py:NAME` is the same for every model: af1 (default), af2, slvm, slvm_af1, svg,
-svg_avf1.
+`configs/smoke.py:NAME` is the same for every model: af1 (default), af2, slvm, slvm_af1, slvm_avf1,
+srnn, vrnn, svg, svg_avf1.
 """
 
 from configs import common
@@ -26,6 +26,15 @@ SVG = {
   'likelihood': {'mean_activation': 'sigmoid'},
 }
 AVF = {'name': 'iterative', 'features': 8, 'depth': 1}
+LAYERS = {'features': 8, 'depth': 1}
+RECURRENT = {
+  'recurrence': {'features': 8},
+  'prior': LAYERS,
+  'decoder': LAYERS,
+  'encoder': {'depth': 0},
+  'inference': {**LAYERS, 'layers': 0},
+  'likelihood': {'mean_activation': 'sigmoid'},
+}
 MODELS = {
   'af1': (
     13,
@@ -37,6 +46,12 @@ MODELS = {
   ),
   'slvm': (13, SLVM),
   'slvm_af1': (13, common.temporal_flows(SLVM, CONDITIONER, [{}])),
+  'slvm_avf1': (13, {**SLVM, 'inference': common.inference_section(AVF)}),
+  'srnn': (13, common.srnn(4, {**RECURRENT, 'embedding': LAYERS})),
+  'vrnn': (
+    13,
+    common.vrnn(4, {**RECURRENT, 'observation_network': LAYERS, 'latent_network': LAYERS}),
+  ),
   'svg': (13, common.svg(4, SVG)),
   'svg_avf1': (13, common.svg(4, {**SVG, 'inference': AVF})),
 }

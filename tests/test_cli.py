@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import pathlib
+import re
 
 import pytest
 from ml_collections import ConfigDict
@@ -12,10 +13,15 @@ from afslvm.errors import ConfigError
 from afslvm.flows.conditioners import ConvConditioner, DenseConditioner
 from afslvm.flows.temporal import AutoregressiveAffine
 from afslvm.inference.direct import Direct
+from afslvm.inference.iterative import Iterative
+from afslvm.likelihoods.bernoulli import Bernoulli
+from afslvm.likelihoods.discretized_gaussian import DiscretizedGaussian
 from afslvm.likelihoods.gaussian import Gaussian
+from afslvm.likelihoods.nade import Nade
 from afslvm.models.priors import LSTMPrior
 from afslvm.networks.dcgan import DcganDecoder, DcganEncoder
-from afslvm.networks.mlp import MLP
+from afslvm.networks.mlp import MLP, JointMLP
+from afslvm.networks.recurrent import Recurrence
 from afslvm.objectives.objective import ObjectiveSettings
 from afslvm.training.settings import OptimizerSettings, TrainSettings
 
@@ -112,7 +118,8 @@ def test_every_config_builds():
     if shared or path.stem == '__init__':
       continue
     parts = build.parts(cli.load_config(str(path)))
-    assert build.label(parts.config['model']).endswith(('-AF', 'SLVM'))
+    names = r'(\d-AF|(SLVM|SRNN|VRNN|SVG)( \+ AVF-\d)?( \+ \d-AF)?)'
+    assert re.fullmatch(names, build.label(parts.config['model']))
     assert path.relative_to(ROOT).as_posix() in path.read_text(), 'the docstring shows no command'
 
 
@@ -139,9 +146,21 @@ def test_configs_list_every_option_with_its_default():
   assert {'name': 'mlp', **defaults(MLP)} == common.MLP
   assert {'name': 'lstm', **defaults(LSTMPrior, 'latent_size')} == common.LSTM_PRIOR
   assert {'name': 'direct', **defaults(Direct, 'latent_size', 'encoder')} == common.DIRECT
-  assert {'name': 'gaussian', **defaults(Gaussian, 'event_shape')} == common.GAUSSIAN
+  iterative = {'name': 'iterative', **defaults(Iterative, 'latent_size', 'encoder')}
+  assert {**iterative, 'start': {'name': 'prior'}} == common.ITERATIVE
+  assert defaults(JointMLP) == {**common.LAYERS, 'depth': 1}
+  assert defaults(Recurrence, 'features') == {'cell': common.RECURRENCE['cell']}
+  likelihoods = {
+    'gaussian': (Gaussian, common.GAUSSIAN),
+    'discretized_gaussian': (DiscretizedGaussian, common.DISCRETIZED_GAUSSIAN),
+    'bernoulli': (Bernoulli, common.BERNOULLI),
+    'nade': (Nade, common.NADE),
+  }
+  for name, (cls, table) in likelihoods.items():
+    assert {'name': name, **defaults(cls, 'event_shape')} == table
   datasets = (common.MOVING_DIGITS, common.STOCHASTIC_MOVING_MNIST, common.KTH)
-  for table in (*datasets, common.BAIR, common.VIDEO_FOLDER):
+  sound = (common.TIMIT, common.FSDD, common.AUDIO_FOLDER)
+  for table in (*datasets, common.BAIR, common.VIDEO_FOLDER, *common.MUSIC.values(), *sound):
     assert {'name': table['name'], **options(table['name'])} == table
 
 

@@ -4,9 +4,8 @@ python launch/prepare_data.py --dataset=fsdd --source=FREE_SPOKEN_DIGITS
 python launch/train.py --config=configs/fsdd/vrnn_avf1.py --workdir=runs/fsdd_vrnn_avf1
 """
 
-from configs import small_speech
+from configs import common, small_speech
 
 
 def get_config():
-  data = {'name': 'fsdd', 'frame_size': 200}
-  return small_speech.vrnn(small_speech.AVF, data, {'num_steps': 1200})
+  return small_speech.vrnn(small_speech.AVF, common.FSDD, {'num_steps': 1200})

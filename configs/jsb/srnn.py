@@ -3,8 +3,8 @@
 python launch/train.py --config=configs/jsb/srnn.py --workdir=runs/jsb
 """
 
-from configs import small_srnn
+from configs import common, small_srnn
 
 
 def get_config():
-  return small_srnn.get_config('bernoulli', {'name': 'jsb'}, {'num_steps': 4000})
+  return small_srnn.get_config('bernoulli', common.MUSIC['jsb'], {'num_steps': 4000})

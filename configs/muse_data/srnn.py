@@ -3,8 +3,8 @@
 python launch/train.py --config=configs/muse_data/srnn.py --workdir=runs/muse_data
 """
 
-from configs import small_srnn
+from configs import common, small_srnn
 
 
 def get_config():
-  return small_srnn.get_config('bernoulli', {'name': 'muse_data'}, {'num_steps': 4000})
+  return small_srnn.get_config('bernoulli', common.MUSIC['muse_data'], {'num_steps': 4000})

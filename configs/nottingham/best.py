@@ -3,10 +3,10 @@
 python launch/train.py --config=configs/nottingham/best.py --workdir=runs/nottingham-best
 """
 
-from configs import small_srnn
+from configs import common, small_srnn
 
 
 def get_config():
   return small_srnn.get_config(
-    'nade', {'name': 'nottingham'}, {'num_steps': 3000}, dropout=0.2, weight_decay=0.01
+    'nade', common.MUSIC['nottingham'], {'num_steps': 3000}, dropout=0.2, weight_decay=0.01
   )

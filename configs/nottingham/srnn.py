@@ -3,8 +3,8 @@
 python launch/train.py --config=configs/nottingham/srnn.py --workdir=runs/nottingham
 """
 
-from configs import small_srnn
+from configs import common, small_srnn
 
 
 def get_config():
-  return small_srnn.get_config('bernoulli', {'name': 'nottingham'}, {'num_steps': 4000})
+  return small_srnn.get_config('bernoulli', common.MUSIC['nottingham'], {'num_steps': 4000})

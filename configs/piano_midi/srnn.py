@@ -3,8 +3,8 @@
 python launch/train.py --config=configs/piano_midi/srnn.py --workdir=runs/piano_midi
 """
 
-from configs import small_srnn
+from configs import common, small_srnn
 
 
 def get_config():
-  return small_srnn.get_config('bernoulli', {'name': 'piano_midi'}, {'num_steps': 4000})
+  return small_srnn.get_config('bernoulli', common.MUSIC['piano_midi'], {'num_steps': 4000})
