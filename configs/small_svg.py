@@ -11,7 +11,13 @@ from configs import common
 
 WIDTHS = (8, 16, 32, 64)
 DIRECT = {'hidden': 128, 'layers': 1}
-AVF = {'name': 'iterative', 'num_iterations': 1, 'features': 256, 'depth': 1}
+AVF = {
+  'name': 'iterative',
+  'num_iterations': 1,
+  'features': 256,
+  'depth': 1,
+  'second_order': False,  # which would double the cost of a step
+}
 
 
 def get_config(inference: dict, skips: str = 'last'):
@@ -36,8 +42,8 @@ def get_config(inference: dict, skips: str = 'last'):
     data={**common.KTH, 'persons': 'svg', 'length': 13, 'dequantisation': 'discretised'},
     model=model,
     objective={'first_scored': 1, 'kl_initial_weight': 0.01},
-    optimizer={'learning_rate': 1e-3, 'schedule': 'cosine'},
-    train={'num_steps': 1000, 'batch_size': 8, 'log_every': 25, 'eval_every': 250},
+    optimizer={'learning_rate': 3e-3, 'schedule': 'cosine'},
+    train={'num_steps': 1200, 'batch_size': 8, 'log_every': 25, 'eval_every': 300},
   )
   num_steps = config.train.get_ref('num_steps')
   config.objective.kl_warmup_steps = num_steps * 3 // 10
