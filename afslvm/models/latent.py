@@ -230,7 +230,8 @@ class LatentVariableModel(SequenceModel, kw_only=True):
     free_energy = None
     if self.inference.uses_free_energy:
       noise = draws.inference_noise
-      free_energy = self._free_energy(held(state.latent), held(prior), observed, noise)
+      record = draws.prior_noise is not None  # inside the scan no collection says so
+      free_energy = self._free_energy(held(state.latent), held(prior), observed, noise, record)
     inferred = self.inference.infer(
       state.inference,
       observed.encoded.for_posterior,
@@ -257,7 +258,7 @@ class LatentVariableModel(SequenceModel, kw_only=True):
   # ---- the step free energy ---------------------------------------------------------------------
 
   def _free_energy(
-    self, state: PyTree, prior: Normal, observed: Observed, noise: Array
+    self, state: PyTree, prior: Normal, observed: Observed, noise: Array, record: bool = False
   ) -> StepFreeEnergy:
     """F_t of one step as a pure function of q (AVF Eq. 9), with noise [B, S, Z]."""
     if self.is_initializing():
@@ -277,7 +278,7 @@ class LatentVariableModel(SequenceModel, kw_only=True):
       lambda q: apply('step_free_energy', q),
       lambda q: apply('step_errors', q),
       local=self._local,
-      record=self._diagnosing,
+      record=record,
     )
 
   def step_free_energy(

@@ -346,3 +346,13 @@ def test_output_gates(update):
     if update == 'learned_sgd':
       expected = value - gate * step + change
     np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-6)
+
+
+def test_free_energies_of_all_iterations_are_shown():
+  """To whom asks for diagnostics: before each iteration and after the last, from the same noise."""
+  x = jnp.array(lg.sequences(30, 5), jnp.float32)
+  model = lg.make(Iterative(2, update_rule='sgd', step_size=0.05, num_iterations=4))
+  shown = jax.jit(lambda x: model.apply({}, x, rngs={'sample': KEY}, mutable=['diagnostics'])[1])(x)
+  energies = np.asarray(shown['diagnostics']['free_energy'][0])
+  assert energies.shape == (30, 5, 5)
+  assert np.all(np.diff(energies.mean(axis=(0, 1))) < 0)
