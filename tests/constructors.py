@@ -193,7 +193,9 @@ MODELS = {
   'srnn avf from residual em': lambda: srnn(
     inference=avf(start=direct(residual=True), gradient_encoding='log_sign'), gradients='em'
   ),
-  'srnn vfem': lambda: srnn(inference=avf(update_rule='adam', num_iterations=3), likelihood=binned()),
+  'srnn vfem': lambda: srnn(
+    inference=avf(update_rule='adam', num_iterations=3), likelihood=binned()
+  ),
   'vrnn': lambda: vrnn(),
   'vrnn discretized avf': lambda: vrnn(inference=avf(normalize_mean=True), likelihood=binned()),
   'svg dcgan batch': lambda: svg(num_skip_frames=2),
