@@ -53,13 +53,25 @@ def _change(value: Array) -> Array:
   return value - jax.lax.stop_gradient(value)
 
 
+class Trail(NamedTuple):
+  """What iterations did in a step, everything held; [B, n, ...]."""
+
+  estimates: Normal  # before each update
+  gradients: Normal  # that each update was given
+  inputs: Array  # [B, n, D], of the network, the observation and context aside
+  slopes: Normal  # of F_t after each update
+  energies: Array  # [B, n], F_t there
+  context: Array  # [B, C]
+
+
 class Inferred(NamedTuple):
   """What an inference procedure makes of a step."""
 
   state: PyTree
   posterior: Normal  # [B, Z]
   free_energies: Array | None = None  # [B, iterations + 1], before each iteration and after all
-  local: Array | None = None  # [B], the objective of the inference parameters in variational EM
+  local: Array | None = None  # [B], what trains the parameters of where q begins, in variational EM
+  trail: Trail | None = None  # with which `replay` trains those of the iterations
 
 
 class Inference(nn.Module):
@@ -106,6 +118,14 @@ class Inference(nn.Module):
 
   def initial_state(self, batch_size: int) -> PyTree:
     """The state before the first step."""
+    raise NotImplementedError
+
+  def replay(self, trail: Trail, observed: Array) -> Array:
+    """The local objective of all iterations [B, T], of trails [B, T, n, ...] (AVF Eq. 13).
+
+    In variational EM no gradient goes from one iteration or step to another, so the parameters are
+    trained on all of them at once, outside the scan.
+    """
     raise NotImplementedError
 
   def infer(

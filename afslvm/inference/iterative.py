@@ -12,7 +12,13 @@ import jax.numpy as jnp
 import optax
 
 from afslvm.distributions.normal import Normal
-from afslvm.inference.base import Inference, Inferred, StepFreeEnergy, local_objective
+from afslvm.inference.base import (
+  Inference,
+  Inferred,
+  StepFreeEnergy,
+  Trail,
+  local_objective,
+)
 from afslvm.networks import conv
 from afslvm.networks.highway import Highway
 from afslvm.networks.mlp import dense
@@ -185,60 +191,95 @@ class Iterative(Inference):
     q = prior
     if self.start is not None:
       state, q, *_ = self.start.infer(state, observed, context, prior)
-    seen = [observed, context] if self.observation else []
     if self.is_initializing():
       if self.amortized:  # variables can't be created inside a loop
         zeros = jax.tree.map(jnp.zeros_like, q)
-        errors = [self._error_inputs(prior, q, free_energy)] if self.errors else []
-        self.network(q, zeros, self._inputs(q, zeros, [*errors, *seen]))
+        inputs = self._own_inputs(q, zeros, prior, free_energy)
+        self.network(q, zeros, self._with_seen(inputs, observed, context))
       return Inferred(state, q)
     assert free_energy is not None
-    return Inferred(state, *self._iterate(q, prior, seen, free_energy))
+    return self._iterate(Inferred(state, q), observed, context, prior, free_energy)
 
   def _iterate(
-    self, q: Normal, prior: Normal, seen: list[Array], free_energy: StepFreeEnergy
-  ) -> tuple[Normal, Array | None, Array | None]:
-    """Algorithm 1, line 6: the last estimate, all free energies, and the local objective."""
-    update, optimizer = self._update_function(), self._optimizer()
-    first = 0 if self.start is not None else 1  # the prior has no inference parameters
-    held = jax.lax.stop_gradient
-
-    def look(i, q, energies, local):
-      energy, gradient = free_energy.gradient(q)
-      if free_energy.local:
-        own = local_objective(energy, gradient, q) / max(self.num_iterations + 1 - first, 1)
-        local = local + jnp.where(i >= first, own, 0.0)
-      return gradient, energies.at[:, i].set(held(energy)), local
+    self,
+    begun: Inferred,
+    observed: Array,
+    context: Array,
+    prior: Normal,
+    free_energy: StepFreeEnergy,
+  ) -> Inferred:
+    """Algorithm 1, line 6."""
+    local, first, count = free_energy.local, begun.posterior, self.num_iterations
+    hold = jax.lax.stop_gradient if local or not self.second_order else lambda value: value
+    update, optimizer = self._update_function(hold=local), self._optimizer()
+    if local:  # all that is learned from the iterations is learned in `replay`
+      observed, context = hold(observed), hold(context)
 
     def iteration(i, carry):
-      q, memory, energies, local = carry
-      gradient, energies, local = look(i, q, energies, local)
-      if free_energy.local:
-        q = held(q)
-      if free_energy.local or not self.second_order:
-        gradient = held(gradient)
+      q, memory, records = carry
+      energy, slope = free_energy.gradient(q)
+      slope = hold(slope)
       if self.amortized:
-        scaled = jax.tree.map(lambda g: self.gradient_scale * g, gradient)
-        errors = [self._error_inputs(prior, q, free_energy)] if self.errors else []
-        q = update(q, scaled, self._inputs(q, scaled, [*errors, *seen]))
+        scaled = jax.tree.map(lambda g: self.gradient_scale * g, slope)
+        inputs = hold(self._own_inputs(q, scaled, prior, free_energy))
+        moved = update(q, scaled, self._with_seen(inputs, observed, context))
+        seen = (q, scaled, inputs) if local else ()
       else:
-        changes, memory = optimizer.update(gradient, memory, q)
-        q = optax.apply_updates(q, changes)
-      return self._bounded(q), memory, energies, local
+        changes, memory = optimizer.update(slope, memory, q)
+        moved, seen = optax.apply_updates(q, changes), ()
+      now = jax.lax.stop_gradient((energy, slope, seen))
+      records = jax.tree.map(lambda record, value: record.at[:, i].set(value), records, now)
+      return self._bounded(moved), memory, records
 
-    batch = q.loc.shape[0]
-    carry = (q, optimizer.init(q), jnp.zeros((batch, self.num_iterations + 1)), jnp.zeros(batch))
-    q, _, energies, local = jax.lax.fori_loop(0, self.num_iterations, iteration, carry)
-    if free_energy.local or free_energy.record:
-      _, energies, local = look(self.num_iterations, q, energies, local)
-    recorded = energies if free_energy.record else None
-    return q, recorded, local if free_energy.local else None
+    q = hold(first) if local else first
+    shapes = jax.eval_shape(lambda: self._record(q, prior, free_energy))
+    records = jax.tree.map(lambda v: jnp.zeros((v.shape[0], count, *v.shape[1:])), shapes)
+    q, _, records = jax.lax.fori_loop(0, count, iteration, (q, optimizer.init(q), records))
+    found = begun._replace(posterior=q)
+    if not (local or free_energy.record):
+      return found
+    last = jax.lax.stop_gradient(free_energy.gradient(q))
+    energies, slopes = jax.tree.map(
+      lambda record, value: jnp.concatenate([record, value[:, None]], axis=1), records[:2], last
+    )
+    if free_energy.record:
+      found = found._replace(free_energies=energies)
+    if not local:
+      return found
+    before = local_objective(energies[:, 0], jax.tree.map(lambda v: v[:, 0], slopes), first)
+    found = found._replace(local=before / self._num_trained)
+    if not (self.amortized and count):
+      return found
+    after = jax.tree.map(lambda v: v[:, 1:], slopes)
+    return found._replace(trail=Trail(*records[2], after, energies[:, 1:], context))
 
-  def _update_function(self) -> Any:
-    """The network as a pure function, which a loop can call."""
+  @property
+  def _num_trained(self) -> int:
+    """Estimates that have parameters: all that is counted in the local objective is their mean."""
+    return max(self.num_iterations * self.amortized + (self.start is not None), 1)
+
+  def _record(self, q: Normal, prior: Normal, free_energy: StepFreeEnergy) -> PyTree:
+    """What is kept of an iteration: energy, slope, and, to be replayed, what the network saw."""
+    energy = jnp.zeros(q.loc.shape[0])
+    seen = (q, q, self._own_inputs(q, q, prior, free_energy))
+    return energy, q, seen if free_energy.local and self.amortized else ()
+
+  def replay(self, trail: Trail, observed: Array) -> Array:
+    """See base class."""
+    count = trail.inputs.shape[-2]
+    every = (jnp.repeat(v[..., None, :], count, axis=-2) for v in (observed, trail.context))
+    inputs = self._with_seen(trail.inputs, *every)
+    moved = self._bounded(self.network(trail.estimates, trail.gradients, inputs))
+    each = local_objective(trail.energies, trail.slopes, moved)
+    return jnp.sum(each, axis=-1) / self._num_trained
+
+  def _update_function(self, hold: bool) -> Any:
+    """The network as a pure function, which a loop can call; `hold` its parameters."""
     if not self.amortized:
       return None
     network, variables = self.network.unbind()
+    if hold:
+      variables = jax.lax.stop_gradient(variables)
     return lambda *arguments: network.apply(variables, *arguments)
 
   def _optimizer(self) -> optax.GradientTransformation:
@@ -247,21 +288,22 @@ class Iterative(Inference):
       return optax.identity()
     return {'sgd': optax.sgd, 'adam': optax.adam}[self.update_rule](self.step_size)
 
-  def _inputs(self, q: Normal, gradient: Normal, others: list[Array]) -> Array:
-    """What the network sees, [B, D]: gradients and estimates, each by itself, and the others."""
+  def _own_inputs(
+    self, q: Normal, gradient: Normal, prior: Normal, free_energy: StepFreeEnergy | None
+  ) -> Array:
+    """What the network sees, [B, D], each layer-normalised by itself, the observation aside."""
     parts = [encode_gradient(v, self.gradient_encoding) for v in (gradient.loc, gradient.log_scale)]
     if self.estimates:
       parts += [layer_norm(q.loc), layer_norm(q.log_scale)]
-    return jnp.concatenate([*parts, *others], axis=-1)
+    if self.errors:  # of x and of z (Marino et al. 2018)
+      assert free_energy is not None
+      latent = (q.loc - prior.loc) * jnp.exp(-2.0 * prior.log_scale)
+      parts += [layer_norm(free_energy.errors(q)), layer_norm(latent)]
+    return jnp.concatenate(parts, axis=-1)
 
-  def _error_inputs(self, prior: Normal, q: Normal, free_energy: StepFreeEnergy | None) -> Array:
-    """Errors of x and of z, each layer-normalised (Marino et al. 2018)."""
-    assert free_energy is not None
-    latent = (q.loc - prior.loc) * jnp.exp(-2.0 * prior.log_scale)
-    observed = free_energy.errors(q)
-    if free_energy.local or not self.second_order:
-      latent, observed = jax.lax.stop_gradient((latent, observed))
-    return jnp.concatenate([layer_norm(observed), layer_norm(latent)], axis=-1)
+  def _with_seen(self, inputs: Array, observed: Array, context: Array) -> Array:
+    """The observation and the context beside the others, where they are seen."""
+    return jnp.concatenate([inputs, observed, context], axis=-1) if self.observation else inputs
 
   def _bounded(self, q: Normal) -> Normal:
     log_scale = jnp.clip(q.log_scale, self.log_scale_low, self.log_scale_high)

@@ -318,8 +318,11 @@ class LatentVariableModel(SequenceModel, kw_only=True):
     """What trains the inference in variational EM, [B, T]: F_t of each step, all else held."""
     if not self._local:
       return None
+    inferred = step.inferred
+    if inferred.trail is not None:
+      return inferred.local + self.inference.replay(inferred.trail, observed.encoded.for_posterior)
     if self.inference.uses_free_energy:
-      return step.inferred.local
+      return inferred.local
     # A posterior that needs no F_t has it evaluated for all steps at once.
     (state, noise), q = step.state, step.inferred.posterior
     prior = jax.lax.stop_gradient(step.latents.prior)
