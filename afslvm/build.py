@@ -22,7 +22,16 @@ from afslvm.objectives.objective import ObjectiveSettings
 from afslvm.training.settings import OptimizerSettings, TrainSettings
 
 SECTIONS = ('seed', 'data', 'model', 'objective', 'optimizer', 'train')
-DATA_KEYS = ('name', 'data_dir', 'source', 'length', 'min_length', 'transpose', 'dequantisation')
+DATA_KEYS = (
+  'name',
+  'data_dir',
+  'source',
+  'length',
+  'min_length',
+  'transpose',
+  'stateful',
+  'dequantisation',
+)
 __all__ = ['label', 'model']  # of build_models, for those who import this module alone
 WHOLE = ('binary', 'pcm16')  # music and sound, which are scored whole and in nats per step
 DATA_SPACES = {  # what their values are, and how they become what a model sees
@@ -165,6 +174,7 @@ def parts(config: ConfigDict) -> Parts:
   sequence_model = model(plain['model'], builder.event_shape, bin_width=bin_width(builder))
   check_data(data, builder, sequence_model)
   _check_gradients(sequence_model, objective)
+  _check_stateful(data, sequence_model, objective)
   return Parts(seed, data, builder, sequence_model, objective, optimizer, train, plain)
 
 
@@ -176,6 +186,24 @@ def _check_gradients(sequence_model: SequenceModel, objective: ObjectiveSettings
   if (objective.bound, objective.free_nats, objective.kl_balance) != ('elbo', 0.0, 0.5):
     raise ConfigError(
       "model.gradients='em' needs objective.bound=elbo, free_nats=0.0 and kl_balance=0.5"
+    )
+
+
+def _check_stateful(
+  data: dict[str, Any], sequence_model: SequenceModel, objective: ObjectiveSettings
+):
+  """The model's own state is carried on, and every step is scored."""
+  stateful = data.get('stateful', False)
+  if type(stateful) is not bool:
+    raise ConfigError(f'data.stateful={stateful!r} must be of type bool')
+  if not stateful:
+    return
+  if not isinstance(sequence_model, LatentVariableModel):
+    raise ConfigError('data.stateful=True needs a latent variable model without flows around it')
+  if (objective.bound, objective.first_scored, data.get('min_length', 0)) != ('elbo', 0, 0):
+    raise ConfigError(
+      'data.stateful=True needs objective.bound=elbo, objective.first_scored=0 and '
+      'data.min_length=0'
     )
 
 
@@ -219,6 +247,16 @@ def experiment(config_parts: Parts):
     config=config_parts.config,
     picture=_picture(config_parts.model, data['dequantisation'], source['validation'], options),
   )
+
+
+def _training_batches(source: Any, data: dict[str, Any], seed: int, options: dict[str, Any]):
+  """Makes an iterator over random crops, or, stateful, over streams of whole sequences."""
+  from afslvm.data import pipeline
+
+  if not data.get('stateful'):
+    return lambda: pipeline.training_batches(source, seed=seed, **options)
+  streams = {key: value for key, value in options.items() if key != 'min_frames'}
+  return lambda: pipeline.stream_batches(source, seed=seed, **streams)
 
 
 def _validation_batches(builder: Any, source: Any, options: dict[str, Any]):

@@ -49,7 +49,11 @@ class TrainedRun:
     settings = self.parts.train, self.parts.optimizer
     mesh = distributed.make_mesh(jax.local_devices()[:1])
     target = state.abstract_state(
-      self.parts.model, *settings, self.parts.data['length'], distributed.replicated(mesh)
+      self.parts.model,
+      *settings,
+      self.parts.data['length'],
+      distributed.replicated(mesh),
+      self.parts.train.batch_size if self.parts.data.get('stateful') else 0,
     )
     return checkpoint.restore_step(self.path / 'checkpoints', self.checkpoint['step'], target)
 

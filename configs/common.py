@@ -187,6 +187,7 @@ DATA = {
   'length': 13,
   'min_length': 0,
   'transpose': 0,
+  'stateful': False,
   'dequantisation': 'gauss256',
 }
 MOVING_DIGITS = {

@@ -7,7 +7,7 @@ number of processes changes nothing about which sequences a step sees, in which 
 
 Of ragged data, sequences of fewer frames than a crop are left out, and how many is logged, unless
 `min_frames` says how short they may be: then they are padded with zeros at the end, mask False.
-`whole_sequences` leaves nothing out, and `stream_batches` pads nothing.
+`whole_sequences` and `stream_batches` leave nothing out.
 
 A source with a method `augment(x, rng)` (such as `music.transposed` returns) has it applied to what
 training sees.
@@ -161,11 +161,12 @@ def stream_batches(
   process_index: int = 0,
   process_count: int = 1,
 ) -> grain.DatasetIterator:
-  """Endless batches whose rows go on where those of the batch before ended; nothing is padded.
+  """Endless batches whose rows go on where those of the batch before ended.
 
   Every row goes through all sequences, one following the other, in an order of its own that is new
-  in each of its epochs. All is a function of (seed, position). An augmentation is drawn for each
-  sequence of each row and epoch, the same for all parts of it.
+  in each of its epochs. Every sequence begins at the begin of a batch, so its last part is padded.
+  All is a function of (seed, position). An augmentation is drawn for each sequence of each row and
+  epoch, the same for all parts of it.
 
   Args:
     source: random access to sequences [T, *event], such as `prepare.open_split` returns.
@@ -177,7 +178,7 @@ def stream_batches(
 
   Returns:
     An iterator with `get_state()` and `set_state(state)` over {'x': [b, length, *event], 'mask':
-    bool [b, length], all True, 'reset': bool [b, length], True at the first step of a sequence}.
+    bool [b, length], 'reset': bool [b], True where a sequence begins}.
 
   Raises:
     ConfigError: a value out of range. Iterating raises DataError at a damaged record.
@@ -188,43 +189,39 @@ def stream_batches(
   _check_seed(seed)
   share = batch_size // process_count
   rows = range(process_index * share, (process_index + 1) * share)
-  streams = _Streams(source, seed, cached=2 * share)
+  streams = _Streams(source, seed, length, cached=2 * share)
 
   def chunks(index):
-    return _stack([streams.cut(row, index * length, length) for row in rows])
+    return _stack([streams.part(row, index) for row in rows])
 
   return iter(grain.MapDataset.range(2**40).map(chunks).to_iter_dataset(_READ_AHEAD))
 
 
 class _Streams:
-  """Endless rows of sequences, readable anywhere."""
+  """Endless rows of sequences in parts of `length` steps, readable anywhere."""
 
-  def __init__(self, source, seed: int, cached: int):
-    self._source, self._seed, self._lengths = source, seed, _lengths(source)
-    self._total = int(self._lengths.sum())
+  def __init__(self, source, seed: int, length: int, cached: int):
+    self._source, self._seed, self._length = source, seed, length
+    self._parts = -(-_lengths(source) // length)  # of every sequence
+    self._total = int(self._parts.sum())
     self._augment = getattr(source, 'augment', None)
     self._order = functools.lru_cache(cached)(self._order)
     self._sequence = functools.lru_cache(cached)(self._sequence)
 
-  def cut(self, row: int, begin: int, length: int) -> dict[str, np.ndarray]:
-    """Steps begin..begin+length-1 of a row."""
-    parts, reset, found = [], np.zeros(length, bool), 0
-    while found < length:
-      epoch, offset = divmod(begin + found, self._total)
-      order, ends = self._order(row, epoch)
-      position = int(np.searchsorted(ends, offset, side='right'))
-      index = int(order[position])
-      first = offset - int(ends[position] - self._lengths[index])
-      part = self._sequence(row, epoch, index)[first : first + length - found]
-      reset[found] = first == 0
-      parts.append(part)
-      found += len(part)
-    return {'x': np.concatenate(parts), 'mask': np.ones(length, bool), 'reset': reset}
+  def part(self, row: int, number: int) -> dict[str, np.ndarray]:
+    """One part of a row, numbered from its begin."""
+    epoch, place = divmod(number, self._total)
+    order, ends = self._order(row, epoch)
+    position = int(np.searchsorted(ends, place, side='right'))
+    index = int(order[position])
+    done = place - int(ends[position] - self._parts[index])  # parts of the sequence
+    cut = crop(self._sequence(row, epoch, index), done * self._length, self._length)
+    return {**cut, 'reset': np.array(done == 0)}
 
   def _order(self, row: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    """The sequences of an epoch [N], and where each of them ends."""
-    order = np.random.default_rng([self._seed, row, epoch]).permutation(len(self._lengths))
-    return order, np.cumsum(self._lengths[order])
+    """The sequences of an epoch [N], and after how many parts each of them ends."""
+    order = np.random.default_rng([self._seed, row, epoch]).permutation(len(self._parts))
+    return order, np.cumsum(self._parts[order])
 
   def _sequence(self, row: int, epoch: int, index: int) -> np.ndarray:
     x = self._source[index]

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import jax
+
 from afslvm.inference.base import Inferred
 from afslvm.models.base import Latents
 from afslvm.types import Array, PyTree
@@ -46,3 +48,13 @@ class Step(NamedTuple):
   inferred: Inferred  # its posterior has the gradient that `latents` may lack
   predicted: PyTree  # features of a draw from the prior
   state: PyTree  # of the generative model before the step, where it is needed
+
+
+def at_step(values: PyTree, t: int) -> PyTree:
+  """Step t of arrays [B, T, ...]."""
+  return jax.tree.map(lambda value: value[:, t], values)
+
+
+def flattened(value: Array) -> Array:
+  """All steps as one batch: [B, T, ...] -> [B * T, ...]."""
+  return value.reshape(value.shape[0] * value.shape[1], *value.shape[2:])

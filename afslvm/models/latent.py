@@ -15,7 +15,15 @@ from afslvm.distributions.normal import Normal, kl_normal
 from afslvm.inference.base import Inference, StepFreeEnergy, local_objective
 from afslvm.likelihoods.base import ConditionalLikelihood
 from afslvm.models.base import Latents, SequenceModel, StepTerms
-from afslvm.models.filtering import Draws, Encoded, FilterState, Observed, Step
+from afslvm.models.filtering import (
+  Draws,
+  Encoded,
+  FilterState,
+  Observed,
+  Step,
+  at_step,
+  flattened,
+)
 from afslvm.types import Array, PyTree, Temperature
 
 GRADIENTS = ('bptt', 'em')
@@ -122,9 +130,11 @@ class LatentVariableModel(SequenceModel, kw_only=True):
 
   def sequence_terms(self, x: Array, mask: Array) -> StepTerms:
     """Only what depends on earlier draws runs in the scan."""
-    state = self.initial_state(x.shape[0])
-    observed, _ = self._observe(state.memory, x, mask)
-    return self._terms(observed, self._filter_all(state, observed)[1])
+    state = self._first_state(x.shape[0])
+    observed, memory = self._observe(state.memory, x, mask)
+    state, steps = self._filter_all(state, observed)
+    self._leave(state._replace(memory=memory))
+    return self._terms(observed, steps)
 
   def step(
     self, state: FilterState, x_t: Array, mask_t: Array | None = None
@@ -132,7 +142,7 @@ class LatentVariableModel(SequenceModel, kw_only=True):
     """See base class."""
     mask_t = jnp.ones(x_t.shape[:1], bool) if mask_t is None else mask_t
     observed, memory = self._observe(state.memory, x_t[:, None], mask_t[:, None])
-    state, terms = self.advance(state, _at(observed, 0))
+    state, terms = self.advance(state, at_step(observed, 0))
     return state._replace(memory=memory), terms
 
   def observe(self, x: Array, mask: Array) -> Observed:
@@ -142,9 +152,9 @@ class LatentVariableModel(SequenceModel, kw_only=True):
   def advance(self, state: FilterState, observed_t: Observed) -> tuple[FilterState, StepTerms]:
     """See base class; the state's memory is left as it was."""
     observed = jax.tree.map(lambda value: value[:, None], observed_t)
-    state, step = self._filter(state, (observed_t, _at(self._draws(observed.mask.shape), 0)))
+    state, step = self._filter(state, (observed_t, at_step(self._draws(observed.mask.shape), 0)))
     terms = self._terms(observed, jax.tree.map(lambda value: value[:, None], step))
-    return state, _at(terms, 0)
+    return state, at_step(terms, 0)
 
   def condition(self, context: Array) -> FilterState:
     """See base class; nothing is decoded."""
@@ -166,8 +176,35 @@ class LatentVariableModel(SequenceModel, kw_only=True):
     x_t = self.likelihood.sample(decoded, observed)
     encoded = self.encode(x_t[:, None], there[:, None])
     memory, seen = self.remember(state.memory, encoded)
-    latent = self.transition(state.latent, z_t, _at(seen, 0))
+    latent = self.transition(state.latent, z_t, at_step(seen, 0))
     return FilterState(latent, state.inference, memory), x_t
+
+  # ---- streams: sequences that go on from batch to batch ----------------------------------------
+
+  def empty_carry(self, batch_size: int) -> PyTree:
+    """The collection `carry` before the first batch of a stream."""
+    leaves = jax.tree.leaves(self.initial_state(batch_size))
+    return {f'leaf_{i}': jnp.zeros_like(leaf) for i, leaf in enumerate(leaves)}
+
+  def _first_state(self, batch_size: int) -> FilterState:
+    """The state before the first step: where the batch before ended, in rows that go on."""
+    initial = self.initial_state(batch_size)
+    if not self.has_variable('stream', 'reset'):
+      return initial
+    reset = self.get_variable('stream', 'reset')
+    leaves, tree = jax.tree.flatten(initial)
+
+    def choose(i, leaf):
+      carried = self.get_variable('carry', f'leaf_{i}')
+      return jnp.where(reset.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, carried)
+
+    return jax.tree.unflatten(tree, [choose(i, leaf) for i, leaf in enumerate(leaves)])
+
+  def _leave(self, state: FilterState):
+    """Keeps the state for the next batch; no gradient goes back from there."""
+    if self.has_variable('stream', 'reset'):
+      for i, leaf in enumerate(jax.tree.leaves(state)):
+        self.put_variable('carry', f'leaf_{i}', jax.lax.stop_gradient(leaf))
 
   # ---- filtering --------------------------------------------------------------------------------
 
@@ -217,7 +254,7 @@ class LatentVariableModel(SequenceModel, kw_only=True):
       inputs = observed._replace(x=observed.mask), inputs[1]
     if self.is_initializing():
       # Variables can't be created inside a scan: one plain step creates them.
-      state, first = self._filter(state, _at(inputs, 0))
+      state, first = self._filter(state, at_step(inputs, 0))
       steps = observed.mask.shape[1]
       return state, jax.tree.map(lambda v: jnp.repeat(v[:, None], steps, axis=1), first)
     return self._scan(_filter, state, inputs, self.unroll)
@@ -326,7 +363,7 @@ class LatentVariableModel(SequenceModel, kw_only=True):
     # A posterior that needs no F_t has it evaluated for all steps at once.
     (state, noise), q = step.state, step.inferred.posterior
     prior = jax.lax.stop_gradient(step.latents.prior)
-    flat = jax.tree.map(_flat, (state, prior, observed, noise, q))
+    flat = jax.tree.map(flattened, (state, prior, observed, noise, q))
     energy, gradient = self._free_energy(*flat[:-1]).gradient(flat[-1])
     return local_objective(energy, gradient, flat[-1]).reshape(observed.mask.shape)
 
@@ -344,9 +381,9 @@ class LatentVariableModel(SequenceModel, kw_only=True):
 
   def _log_likelihood(self, x: Array, mask: Array, features: PyTree) -> tuple[Array, Array]:
     """log p(x_t | features) [B, T], and the decoded features [B*T, ...]."""
-    flat = jax.tree.map(_flat, features)
+    flat = jax.tree.map(flattened, features)
     decoded = self.decode(flat, mask.reshape(-1))
-    values = self.likelihood.log_prob(decoded, _flat(x))
+    values = self.likelihood.log_prob(decoded, flattened(x))
     return values.reshape(mask.shape), decoded
 
   def _show(self, x: Array, mask: Array, decoded: Array, step: Step):
@@ -363,13 +400,3 @@ class LatentVariableModel(SequenceModel, kw_only=True):
 
 def _filter(model: LatentVariableModel, state: FilterState, inputs: tuple[Observed, Draws]):
   return model._filter(state, inputs)
-
-
-def _at(values: PyTree, t: int) -> PyTree:
-  """Step t of arrays [B, T, ...]."""
-  return jax.tree.map(lambda value: value[:, t], values)
-
-
-def _flat(value: Array) -> Array:
-  """All steps as one batch: [B, T, ...] -> [B * T, ...]."""
-  return value.reshape(value.shape[0] * value.shape[1], *value.shape[2:])

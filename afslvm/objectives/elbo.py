@@ -45,7 +45,7 @@ def training_terms(
     dequantisation: one of `preprocessing.DEQUANTISATIONS`.
     params: the model's parameters.
     model_state: its other collections (`batch_stats`); they are updated.
-    batch: `x` [B, T, *event] as stored, `mask` bool [B, T].
+    batch: `x` [B, T, *event] as stored, `mask` bool [B, T]; of streams `reset` bool [B].
     key: for the dequantisation noise, the model's own samples, and dropout.
     kl_weight: of the divergence, for inference that minimises free energies.
   """
@@ -53,12 +53,17 @@ def training_terms(
   x = preprocessing.dequantise(noise_key, batch['x'], dequantisation)
   annealing = model.at_core({'kl_weight': jnp.asarray(kl_weight, jnp.float32)})
   return model.apply(
-    {'params': params, **model_state, 'annealing': annealing},
+    {'params': params, **model_state, 'annealing': annealing, **_stream(model, batch)},
     x,
     batch['mask'],
     rngs={'sample': sample_key, 'dropout': jax.random.fold_in(sample_key, 1)},
     mutable=list(model_state),
   )
+
+
+def _stream(model: SequenceModel, batch: dict[str, Array]) -> PyTree:
+  """In training on streams, which rows begin; the others go on from the collection `carry`."""
+  return {'stream': model.at_core({'reset': batch['reset']})} if 'reset' in batch else {}
 
 
 class BoundSums(NamedTuple):

@@ -32,6 +32,8 @@ class Experiment:
     objective: the bound that is maximised.
     fingerprint: of the data.
     config: the whole config as plain values, for the record.
+    stateful: the rows of a batch go on where those of the batch before ended, and so does the
+      model's state.
     per_step: scores are shown in nats per step, as for music and sound, and not per dimension.
     picture: variables -> a picture [H, W, 3] in [0, 1] for TensorBoard, if there is one to show.
   """
@@ -47,8 +49,14 @@ class Experiment:
   fingerprint: str
   config: dict[str, Any]
   objective: ObjectiveSettings = ObjectiveSettings()
+  stateful: bool = False
   per_step: bool = False
   picture: Callable[[PyTree], np.ndarray] | None = None
+
+  @property
+  def stream_rows(self) -> int:
+    """Rows of the global batch whose state is kept; 0 if none is."""
+    return self.train.batch_size if self.stateful else 0
 
   def in_words(self, nats_per_dim: float) -> str:
     """A score with its unit."""

@@ -139,6 +139,7 @@ def _initial_or_restored(
       experiment.optimizer,
       experiment.length,
       distributed.replicated(mesh),
+      experiment.stream_rows,
     )
     state, data_state = checkpoints.restore(target)
     if data_state['fingerprint'] != experiment.fingerprint:
@@ -156,7 +157,8 @@ def _initial_or_restored(
     key = randomness.stream(experiment.seed, 'first batch')
     x = preprocessing.dequantise(key, batch['x'], experiment.dequantisation)
     use_ema = experiment.optimizer.ema_decay > 0
-    return create_state(experiment.model, optimizer, x, experiment.seed, use_ema)
+    rows = experiment.stream_rows
+    return create_state(experiment.model, optimizer, x, experiment.seed, use_ema, rows)
 
   # This runs once: on CPU, optimising the draws of a hundred arrays takes far longer than drawing.
   on_cpu = jax.default_backend() == 'cpu'

@@ -36,18 +36,25 @@ def create_state(
   x: Array,
   seed: int,
   use_ema: bool = False,
+  stream_rows: int = 0,
 ) -> TrainState:
-  """A fresh state; `x` [B, T, *event] is dequantised data for data-dependent initialisation."""
+  """A fresh state; `x` [B, T, *event] is dequantised data for data-dependent initialisation.
+
+  With `stream_rows` the model's own state after each batch is part of it.
+  """
   params_key, sample_key = jax.random.split(randomness.stream(seed, 'initialisation'))
   variables = model.init({'params': params_key, 'sample': sample_key}, x, method='initialize')
   params = variables.pop('params', {})
   model_state = {name: variables[name] for name in variables if name != 'visuals'}
+  averaged = dict(model_state)
+  if stream_rows:
+    model_state['carry'] = model.apply({'params': params}, stream_rows, method='empty_carry')
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
     model_state=model_state,
     opt_state=optimizer.init(params),
-    ema=jax.tree.map(jnp.copy, (params, model_state)) if use_ema else (),
+    ema=jax.tree.map(jnp.copy, (params, averaged)) if use_ema else (),
     skipped=jnp.zeros((), jnp.int32),
     skipped_in_row=jnp.zeros((), jnp.int32),
   )
@@ -59,12 +66,13 @@ def abstract_state(
   settings: OptimizerSettings,
   length: int,
   sharding: jax.sharding.Sharding,
+  stream_rows: int = 0,
 ) -> TrainState:
   """Shapes, dtypes and shardings of the state, without computing anything."""
   optimizer = make_optimizer(settings, train.num_steps)
   x = jax.ShapeDtypeStruct((1, length, *model.event_shape), jnp.float32)
   state = jax.eval_shape(
-    lambda x: create_state(model, optimizer, x, seed=0, use_ema=settings.ema_decay > 0), x
+    lambda x: create_state(model, optimizer, x, 0, settings.ema_decay > 0, stream_rows), x
   )
   return jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state

@@ -54,7 +54,8 @@ def make_train_step(
     finite = jax.lax.optimization_barrier(finite)
     ema = state.ema
     if ema_decay:
-      ema = _moving_average(ema, (params, model_state), ema_decay, state.step)
+      averaged = {name: model_state[name] for name in ema[1]}  # not where streams are
+      ema = _moving_average(ema, (params, averaged), ema_decay, state.step)
     new = (params, model_state, opt_state, ema)
     old = (state.params, state.model_state, state.opt_state, state.ema)
     params, model_state, opt_state, ema = jax.tree.map(

@@ -1,0 +1,75 @@
+"""Sequences that go on from batch to batch: the state goes with them, gradients do not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from afslvm.objectives.objective import ObjectiveSettings, make_loss
+from afslvm.training import state as state_lib
+from afslvm.training.step import make_train_step
+from tests import constructors
+
+NOISE = jnp.array([0.4, -1.1])
+NAMES = ('srnn', 'vrnn', 'slvm mlp')
+
+
+def make(name, steps=6):
+  model = constructors.MODELS[name]()
+  x = constructors.data(model, steps=steps)
+  variables = constructors.randomized(model, x, scale=0.3)
+  return model, {**variables, **constructors.given_noise(model, NOISE)}, x
+
+
+def score(model, given, carry, x, reset):
+  collections = {**given, 'carry': carry, 'stream': {'reset': jnp.array(reset)}}
+  terms, updated = model.apply(collections, x, mutable=['carry'])
+  return terms, updated['carry']
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_two_halves_score_as_the_whole(name):
+  model, given, x = make(name)
+  carry = model.apply(given, 3, method='empty_carry')
+  first, carry = score(model, given, carry, x[:, :4], [True] * 3)
+  second, _ = score(model, given, carry, x[:, 4:], [False] * 3)
+  found = jnp.concatenate([first.elbo, second.elbo], axis=1)
+  np.testing.assert_allclose(found, model.apply(given, x).elbo, rtol=1e-4)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_rows_begin_anew_where_they_are_reset(name):
+  model, given, x = make(name)
+  carry = model.apply(given, 3, method='empty_carry')
+  _, carry = score(model, given, carry, x[:, :4], [True] * 3)
+  found, _ = score(model, given, carry, x[:, 4:], [False, True, False])
+  fresh = model.apply(given, x[:, 4:]).elbo
+  np.testing.assert_allclose(found.elbo[1], fresh[1], rtol=1e-5)
+  assert not np.allclose(found.elbo[0], fresh[0], rtol=1e-3)
+
+
+def test_training_keeps_the_state_and_evaluates_without_it():
+  """The carry moves with the batches, is part of the state that is saved, and not of averages."""
+  model, _, x = make('srnn')
+  optimizer = optax.sgd(1e-3)
+  first = state_lib.create_state(model, optimizer, x, 0, use_ema=True, stream_rows=3)
+  step = jax.jit(make_train_step(make_loss(ObjectiveSettings(), model, 'none'), optimizer, 0, 0.9))
+  mask = jnp.ones(x.shape[:2], bool)
+  batch = {'x': x, 'mask': mask, 'reset': jnp.array([True] * 3)}
+  after, metrics = step(first, batch)
+  moved = jax.tree.map(
+    lambda a, b: bool(jnp.any(a != b)), first.model_state['carry'], after.model_state['carry']
+  )
+  assert any(jax.tree.leaves(moved))
+  assert 'carry' not in after.ema[1]
+  assert int(metrics['skipped']) == 0
+  going_on, _ = step(after, {**batch, 'reset': jnp.array([False] * 3)})
+  begun, _ = step(after, batch)
+  assert not np.allclose(
+    going_on.params['likelihood']['mean_head']['dense']['bias'],
+    begun.params['likelihood']['mean_head']['dense']['bias'],
+    rtol=1e-7,
+    atol=0,
+  )
+  model.apply(after.evaluated, x, mask, rngs={'sample': jax.random.key(0)})
