@@ -1,9 +1,8 @@
 """What all latent variable models share: filtering, scoring and generation from a few methods.
 
 A leaf reads like its graphical model: `initial_latent`, `prior`, `features` and `transition`. Only
-what depends on earlier draws runs inside the scan. Before it, on one batch of all frames,
-observations are encoded, and whatever the model remembers of observations alone is computed; after
-it, decoder and likelihood are evaluated. A property test says that this equals the steps.
+what depends on earlier draws runs inside the scan. What needs observations alone runs before it, on
+all frames at once, decoder and likelihood after it; a property test says that it equals the steps.
 """
 
 from typing import ClassVar
@@ -183,8 +182,8 @@ class LatentVariableModel(SequenceModel, kw_only=True):
 
   def empty_carry(self, batch_size: int) -> PyTree:
     """The collection `carry` before the first batch of a stream."""
-    leaves = jax.tree.leaves(self.initial_state(batch_size))
-    return {f'leaf_{i}': jnp.zeros_like(leaf) for i, leaf in enumerate(leaves)}
+    leaves = enumerate(jax.tree.leaves(self.initial_state(batch_size)))
+    return {f'leaf_{i}': jnp.zeros_like(leaf) for i, leaf in leaves}
 
   def _first_state(self, batch_size: int) -> FilterState:
     """The state before the first step: where the batch before ended, in rows that go on."""
@@ -192,13 +191,13 @@ class LatentVariableModel(SequenceModel, kw_only=True):
     if not self.has_variable('stream', 'reset'):
       return initial
     reset = self.get_variable('stream', 'reset')
-    leaves, tree = jax.tree.flatten(initial)
+    tree = jax.tree.structure(initial)
+    carried = [self.get_variable('carry', f'leaf_{i}') for i in range(tree.num_leaves)]
 
-    def choose(i, leaf):
-      carried = self.get_variable('carry', f'leaf_{i}')
-      return jnp.where(reset.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, carried)
+    def choose(new, old):
+      return jnp.where(reset.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
-    return jax.tree.unflatten(tree, [choose(i, leaf) for i, leaf in enumerate(leaves)])
+    return jax.tree.map(choose, initial, jax.tree.unflatten(tree, carried))
 
   def _leave(self, state: FilterState):
     """Keeps the state for the next batch; no gradient goes back from there."""
@@ -226,8 +225,7 @@ class LatentVariableModel(SequenceModel, kw_only=True):
     encoded = self.encode(x, mask)
     after, seen = self.remember(memory, encoded)
     evidence = self.evidence(x, encoded, memory, seen)
-    if self._local:
-      evidence = jax.lax.stop_gradient(evidence)
+    evidence = jax.lax.stop_gradient(evidence) if self._local else evidence
     return Observed(x, mask, Encoded(self.inference.encode(evidence, mask), seen)), after
 
   def _draws(self, batch_and_steps: tuple[int, ...]) -> Draws:
