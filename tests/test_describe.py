@@ -1,7 +1,6 @@
 """Parameter counts of the AF paper's Table 3, and what `launch/describe.py` prints."""
 
 import json
-import time
 
 import jax
 import jax.numpy as jnp
@@ -94,14 +93,11 @@ MISTAKES = {
 @pytest.mark.parametrize('name', MISTAKES)
 def test_mistakes_end_in_one_line(launch, name):
   arguments, words = MISTAKES[name]
-  began = time.monotonic()
   result = launch('describe', *arguments)
-  seconds = time.monotonic() - began
   assert (result.returncode, result.stdout) == (2, '')
   assert result.stderr.count('\n') == 1
   for word in words:
     assert word in result.stderr
-  assert seconds < 15  # a machine of its own needs a second or three
 
 
 # ---- runs ----------------------------------------------------------------------------------------
