@@ -234,7 +234,9 @@ class Iterative(Inference):
     q = hold(first) if local else first
     shapes = jax.eval_shape(lambda: self._record(q, prior, free_energy))
     records = jax.tree.map(lambda v: jnp.zeros((v.shape[0], count, *v.shape[1:])), shapes)
-    q, _, records = jax.lax.fori_loop(0, count, iteration, (q, optimizer.init(q), records))
+    if count:  # the body is traced even for no iteration
+      start = (q, optimizer.init(q), records)
+      q, _, records = jax.lax.fori_loop(0, count, iteration, start)
     found = begun._replace(posterior=q)
     if not (local or free_energy.record):
       return found
