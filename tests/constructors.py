@@ -182,7 +182,9 @@ MODELS = {
   '2 flows around slvm dcgan batch': lambda: flows(2, conv(), base=slvm(FRAME)),
   'slvm avf highway': lambda: slvm(inference=avf(errors=True, observation=True)),
   'slvm dcgan batch avf em': lambda: slvm(
-    FRAME, inference=avf(update_rule='learned_sgd', num_draws=2), gradients='em'
+    FRAME,
+    inference=avf(update_rule='learned_sgd', gradient_scale=0.05, num_draws=2),
+    gradients='em',
   ),
   'flow around slvm avf': lambda: flows(1, dense(), base=slvm(inference=avf(num_iterations=2))),
   'srnn': lambda: srnn(),

@@ -288,7 +288,10 @@ class Iterative(Inference):
     """Of the un-amortised updates."""
     if self.amortized:
       return optax.identity()
-    return {'sgd': optax.sgd, 'adam': optax.adam}[self.update_rule](self.step_size)
+    if self.update_rule == 'sgd':
+      return optax.sgd(self.step_size)
+    # Training differentiates the update, whose square root has no slope at a gradient of zero.
+    return optax.adam(self.step_size, eps_root=1e-8)
 
   def _own_inputs(
     self, q: Normal, gradient: Normal, prior: Normal, free_energy: StepFreeEnergy | None
