@@ -90,6 +90,11 @@ def check_data(data: dict[str, Any], builder: Any, sequence_model: SequenceModel
     raise ConfigError(
       f'data.length={length!r} must be in 1..{builder.num_frames} (frames a sequence has)'
     )
+  min_length = data.get('min_length', 0)
+  if type(min_length) is not int or not 0 <= min_length <= length:
+    raise ConfigError(
+      f'data.min_length={min_length!r} must be in 0..{length} (data.length; 0 means all of it)'
+    )
   if length <= sequence_model.num_context:
     raise ConfigError(
       f"data.length={length} leaves nothing to score after the flows' "
@@ -111,6 +116,11 @@ def _check_likelihood(data_space: str, kind: str, sequence_model: SequenceModel)
   if binary != (data_space == 'binary'):
     fitting = 'bernoulli or nade' if data_space == 'binary' else 'gaussian or discretized_gaussian'
     raise ConfigError(f'model.likelihood does not fit {data_space} data; use {fitting}')
+  if latent and data_space != '8bit' and getattr(core.likelihood, 'bins', '') == 'levels':
+    raise ConfigError(
+      "model.likelihood.bins='levels' is for 8-bit data, whose values end at 0 and 1; use "
+      "'centered'"
+    )
   if kind == 'discretised' and density:
     raise ConfigError(
       "model.likelihood gives a density, data.dequantisation='discretised' needs probabilities; "
@@ -215,7 +225,7 @@ def experiment(config_parts: Parts):
   """
   import jax
 
-  from afslvm.data import pipeline, prepare
+  from afslvm.data import prepare
   from afslvm.training.experiment import Experiment
 
   data, builder = config_parts.data, config_parts.dataset
@@ -240,9 +250,10 @@ def experiment(config_parts: Parts):
     seed=config_parts.seed,
     train=config_parts.train,
     optimizer=config_parts.optimizer,
-    training_batches=lambda: pipeline.training_batches(training, seed=config_parts.seed, **options),
+    training_batches=_training_batches(training, data, config_parts.seed, options),
     validation_batches=_validation_batches(builder, source['validation'], options),
     fingerprint=prepare.fingerprint(builder),
+    stateful=data.get('stateful', False),
     per_step=builder.data_space in WHOLE,
     config=config_parts.config,
     picture=_picture(config_parts.model, data['dequantisation'], source['validation'], options),

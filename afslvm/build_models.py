@@ -225,7 +225,8 @@ def _inference(spec: dict[str, Any], place: str, latent_size: int, encoder: Any)
   if cls is not Iterative:
     return schema.construct(cls, spec, place, latent_size=latent_size, encoder=encoder)
   start = _pop_section(spec, 'start', place)
-  if start.get('name') == AT_PRIOR:
+  schema.lookup({AT_PRIOR: None, **INFERENCES}, start.get('name'), f'{place}.start.name')
+  if start['name'] == AT_PRIOR:
     schema.check_keys(start, ('name',), f'{place}.start')
     given = {'start': None, 'encoder': encoder}
   else:

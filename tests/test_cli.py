@@ -108,6 +108,28 @@ def test_mistakes_in_a_config_are_found_before_anything_is_built(key, value, exp
   assert error.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+  ('file', 'key', 'value', 'expected'),
+  [
+    ('jsb/avf1', 'data.min_length', -3, 'data.min_length=-3 must be in 0..25'),
+    ('jsb/avf1', 'data.min_length', 26, 'data.min_length=26 must be in 0..25'),
+    ('jsb/avf1', 'model.inference.start.name', 'pror', 'did you mean "prior"'),
+    ('jsb/avf1', 'data.stateful', True, 'needs objective.bound=elbo, objective.first_scored=0'),
+    ('jsb/avf1', 'objective.free_nats', 1.0, "model.gradients='em' needs"),
+    ('fsdd/vrnn', 'model.likelihood.bins', 'levels', 'is for 8-bit data'),
+    ('fsdd/vrnn', 'data.dequantisation', 'discretised', 'does not fit'),
+    ('smoke', 'data.stateful', True, 'needs a latent variable model'),
+  ],
+)
+def test_mistakes_in_configs_of_sequences(file, key, value, expected):
+  config = cli.load_config(str(ROOT / f'configs/{file}.py'))
+  config.update_from_flattened_dict({key: value})
+  with pytest.raises(ConfigError) as error:
+    build.parts(config)
+  assert expected in str(error.value)
+  assert len(str(error.value).splitlines()) == 1
+
+
 def test_a_whole_number_is_fine_where_a_real_one_is_meant():
   assert build.parts(smoke(**{'optimizer.clip_norm': 2})).optimizer.clip_norm == 2.0
 

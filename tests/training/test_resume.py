@@ -90,15 +90,9 @@ def test_resume_is_bit_exact_after_sigkill(kill_at, straight, environment, tmp_p
   assert_same_run(tmp_path, straight, environment)
 
 
-def test_resume_is_bit_exact_for_a_latent_model(launch, environment, tmp_path):
-  """SLVM under a flow, killed in the middle of the warm-up of its divergence."""
-  options = (
-    '--config=configs/smoke.py:slvm_af1',
-    *OPTIONS[1:],
-    '--config.objective.kl_initial_weight=0.1',
-    '--config.objective.kl_warmup_steps=30',
-  )
-  straight, killed = tmp_path / 'straight', tmp_path / 'killed'
+def killed_and_continued(launch, environment, folder, options):
+  """Checks that it equals a run that was not; returns it and its records."""
+  straight, killed = folder / 'straight', folder / 'killed'
   done = launch('train', *options, f'--workdir={straight}')
   assert done.returncode == 0, done.stderr
   process = start(killed, environment, options=options)
@@ -110,10 +104,34 @@ def test_resume_is_bit_exact_for_a_latent_model(launch, environment, tmp_path):
   assert process.returncode == 0, log
   assert 'resuming from step' in log
   assert_same_run(killed, straight, environment)
-  lines = [json.loads(line) for line in (killed / 'metrics.jsonl').read_text().splitlines()]
+  return killed, [json.loads(line) for line in (killed / 'metrics.jsonl').read_text().splitlines()]
+
+
+def test_resume_is_bit_exact_for_a_latent_model(launch, environment, tmp_path):
+  """SLVM under a flow, killed in the middle of the warm-up of its divergence."""
+  options = (
+    '--config=configs/smoke.py:slvm_af1',
+    *OPTIONS[1:],
+    '--config.objective.kl_initial_weight=0.1',
+    '--config.objective.kl_warmup_steps=30',
+  )
+  _, lines = killed_and_continued(launch, environment, tmp_path, options)
   weights = [line['kl_weight'] for line in lines if 'kl_weight' in line]
   assert weights[0] < weights[5] < weights[-1] == 1
   assert all(len(line['kl_per_step']) == 10 for line in lines if 'kl_per_step' in line)
+
+
+def test_resume_is_bit_exact_for_streams(launch, environment, tmp_path):
+  """The model's own state goes from batch to batch, and through the checkpoint."""
+  options = (
+    '--config=configs/smoke.py:srnn',
+    *OPTIONS[1:],
+    '--config.data.length=6',
+    '--config.data.stateful=True',
+  )
+  killed, _ = killed_and_continued(launch, environment, tmp_path, options)
+  state, _ = runs.open_run(killed, 'latest', environment['TFDS_DATA_DIR']).restore()
+  assert any(np.any(leaf) for leaf in state.model_state['carry'].values())
 
 
 @pytest.mark.parametrize(('number', 'code'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
