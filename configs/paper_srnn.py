@@ -7,8 +7,7 @@ of variational EM. Otherwise: as many steps as two cores can do, the same for al
 (the paper does not say how many it took); the weight of the divergence rises with every step, not
 every epoch; one Adam that moves once per batch, where the paper's inference network moves after
 every step of a sequence; the prior's heads begin at ±0.001. With the paper's initialisation AVF
-diverges from the first steps on: q begins at the prior, so that what the prior's log-scale is at
-one step comes back amplified at the next one, through a draw of z.
+diverged in its first steps; why was not isolated.
 """
 
 import math

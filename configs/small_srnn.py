@@ -4,8 +4,7 @@ Against the AVF paper's (`paper_srnn`): the posterior gives the difference to th
 sees z_{t-1}; heads that begin at ±0.001, without which the chain of latent variables runs away;
 every step is scored; clips are transposed by up to six semitones; a rate of 2e-3 with warm-up and
 cosine decay; averaged parameters; notes that are rare from the start. `nade` lets each note of a
-chord depend on the lower ones, which is worth more than a nat per step, and leaves little for the
-latent variables to tell.
+chord depend on the lower ones, and leaves little for the latent variables to tell.
 """
 
 from configs import common

@@ -14,9 +14,7 @@ SATURATION = 'saturation/'
 def section(runs: list[Run]) -> Html:
   """Verdicts, a table of the last validations, curves of the divergence where there is one."""
   parts = [
-    paragraphs(
-      'Measured at each validation, on the first batch of fixed crops of the validation split.'
-    ),
+    paragraphs('Measured at each validation, on the first batch of the validation split.'),
     *(_verdict(run) for run in runs),
   ]
   known = [run for run in runs if _last(run).keys() - {'step'}]

@@ -99,8 +99,9 @@ def _training(runs: list[Run]) -> Html:
     return paragraphs('No training records (metrics.jsonl) were found.')
   parts = [
     paragraphs(
-      'Thin lines: the training batch of that step; thick lines with dots: fixed crops of the '
-      'validation split, which select the checkpoint. Each run scores the steps after its own '
+      'Thin lines: the training batch of that step; thick lines with dots: the '
+      'validation split (fixed crops of video, whole songs and utterances), which selects the '
+      'checkpoint. Each run scores the steps after its own '
       'context, so compare models in the table above, not here. The steep beginning is cut off.'
     )
   ]

@@ -3,8 +3,7 @@
 python launch/prepare_data.py --dataset=kth --options=persons=svg --source=KTH_VIDEOS
 python launch/train.py --config=configs/kth_small/svg.py --workdir=runs/kth_svg
 
-1,200 steps take about 400 CPU-seconds. `configs/kth_small/svg.py:context` (or `:none`) has other
-skip connections.
+`configs/kth_small/svg.py:context` (or `:none`) has other skip connections.
 """
 
 from configs import small_svg

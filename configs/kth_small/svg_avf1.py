@@ -3,8 +3,7 @@
 python launch/prepare_data.py --dataset=kth --options=persons=svg --source=KTH_VIDEOS
 python launch/train.py --config=configs/kth_small/svg_avf1.py --workdir=runs/kth_svg_avf1
 
-1,200 steps take about 600 CPU-seconds. `configs/kth_small/svg_avf1.py:context` (or `:none`) has
-other skip connections.
+`configs/kth_small/svg_avf1.py:context` (or `:none`) has other skip connections.
 """
 
 from configs import small_svg
