@@ -39,16 +39,15 @@ def test_parallel_equals_stepwise(name):
   noise = jax.random.normal(jax.random.key(3), (x.shape[0], seen, constructors.LATENT))
 
   @jax.jit
-  def stepwise(x):
-    state, steps = model.apply(variables, x.shape[0], method='initial_state'), []
-    for t in range(x.shape[1]):
-      now = noise[:, max(t - model.min_context, 0), None]
-      given = {**variables, **constructors.given_noise(model, now)}
-      state, terms = model.apply(given, state, x[:, t], method='step')
-      steps.append(terms)
-    return jax.tree.map(lambda *values: jnp.stack(values, axis=1), *steps)
+  def step(state, x_t, noise):
+    given = {**variables, **constructors.given_noise(model, noise)}
+    return model.apply(given, state, x_t, method='step')
 
-  expected = stepwise(x)
+  state, steps = model.apply(variables, x.shape[0], method='initial_state'), []
+  for t in range(x.shape[1]):
+    state, terms = step(state, x[:, t], noise[:, max(t - model.min_context, 0), None])
+    steps.append(terms)
+  expected = jax.tree.map(lambda *values: jnp.stack(values, axis=1), *steps)
   found = terms_of(model, {**variables, **constructors.given_noise(model, noise)}, x)
   np.testing.assert_array_equal(found.scored, expected.scored)
   for term in ('log_likelihood', 'kl', 'log_det', 'log_weight'):
