@@ -243,8 +243,9 @@ def given_noise(model, noise):
   if model.core is model:
     if model.bound == 'exact':
       return {}
-    draws = model.inference.num_samples
+    estimates, draws = model.inference.noise_shape
     other = jnp.stack([0.5 * noise + s for s in range(draws)], axis=-2)
+    other = jnp.stack([other - 0.1 * n for n in range(estimates)], axis=-3)
     return {'noise': {'latent': noise, 'free_energy': other}}
   inner = given_noise(model.base, noise)
   return {'noise': {'base': inner['noise']}} if inner else {}

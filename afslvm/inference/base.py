@@ -18,23 +18,24 @@ class StepFreeEnergy:
   """F_t as a function of q(z_t): the one thing of a model that inference optimises (AVF Eq. 8-9).
 
   Attributes:
-    value: q -> an unbiased estimate of F_t [B], nats, each of its own sequence, with noise that is
-      the same at every call.
-    errors: q -> precision-weighted errors of the observation [B, D].
+    value: (q, i) -> the i-th unbiased estimate of F_t [B], nats, each of its own sequence. Each has
+      noise of its own: a q that was moved by the slope of one is not judged by the same one, whose
+      noise it could fit.
+    errors: (q, i) -> precision-weighted errors of the observation [B, D], with that noise.
     local: each iteration is trained for its own free energy, and nothing else (variational EM).
     record: the free energy after the last iteration is wanted, too.
   """
 
-  value: Callable[[Normal], Array]
-  errors: Callable[[Normal], Array]
+  value: Callable[[Normal, Array | int], Array]
+  errors: Callable[[Normal, Array | int], Array]
   local: bool = False
   record: bool = False
 
-  def gradient(self, q: Normal) -> tuple[Array, Normal]:
-    """F_t [B] and its gradient by mean and log-scale, [B, Z] each; examples don't mix."""
+  def gradient(self, q: Normal, i: Array | int = 0) -> tuple[Array, Normal]:
+    """The i-th F_t [B] and its gradient by mean and log-scale [B, Z]; examples don't mix."""
 
     def total(q):
-      energies = self.value(q)
+      energies = self.value(q, i)
       return jnp.sum(energies), energies
 
     gradient, energies = jax.grad(total, has_aux=True)(q)
@@ -104,9 +105,9 @@ class Inference(nn.Module):
       self.backward = Recurrence(self.smoothing, self.smoothing_cell)
 
   @property
-  def num_samples(self) -> int:
-    """Draws that an estimate of F_t takes."""
-    return 1
+  def noise_shape(self) -> tuple[int, int]:
+    """How many estimates of F_t a step takes, and how many draws each of them."""
+    return 1, 1
 
   def encode(self, evidence: Array, mask: Array) -> Array:
     """Features of all steps, as one batch: [B, T, ...], mask [B, T] -> [B, T, F]."""

@@ -85,9 +85,10 @@ class UpdateNetwork(nn.Module):
 class Iterative(Inference):
   """q begins at p(z_t | ...), or where `start` puts it, and is updated `num_iterations` times.
 
-  The gradients are exact derivatives of an estimate of F_t whose noise stays the same over the
-  iterations; the draw that goes on to the model has noise of its own, for a posterior that has seen
-  its own noise would not be the density of its draw, and the bound no bound.
+  The gradients are exact derivatives of estimates of F_t, each with noise of its own, as in the
+  paper's code: scored with the noise that its gradient told, an update would learn to fit that
+  noise. So has the draw that goes on to the model, for a posterior that has seen its own noise
+  would not be the density of its draw, and the bound no bound.
 
   Attributes:
     start: where q begins; None is the prior (Algorithm 1, line 4). Its encoder is then this one's.
@@ -163,9 +164,9 @@ class Iterative(Inference):
     return self.update_rule in ('highway', 'learned_sgd')
 
   @property
-  def num_samples(self) -> int:
+  def noise_shape(self) -> tuple[int, int]:
     """See base class."""
-    return self.num_draws
+    return self.num_iterations + 1, self.num_draws
 
   def encode(self, evidence: Array, mask: Array) -> Array:
     """See base class; nothing, where nobody looks at it."""
@@ -217,11 +218,11 @@ class Iterative(Inference):
 
     def iteration(i, carry):
       q, memory, records = carry
-      energy, slope = free_energy.gradient(q)
+      energy, slope = free_energy.gradient(q, i)
       slope = hold(slope)
       if self.amortized:
         scaled = jax.tree.map(lambda g: self.gradient_scale * g, slope)
-        inputs = hold(self._own_inputs(q, scaled, prior, free_energy))
+        inputs = hold(self._own_inputs(q, scaled, prior, free_energy, i))
         moved = update(q, scaled, self._with_seen(inputs, observed, context))
         seen = (q, scaled, inputs) if local else ()
       else:
@@ -240,7 +241,7 @@ class Iterative(Inference):
     found = begun._replace(posterior=q)
     if not (local or free_energy.record):
       return found
-    last = jax.lax.stop_gradient(free_energy.gradient(q))
+    last = jax.lax.stop_gradient(free_energy.gradient(q, count))
     energies, slopes = jax.tree.map(
       lambda record, value: jnp.concatenate([record, value[:, None]], axis=1), records[:2], last
     )
@@ -294,7 +295,12 @@ class Iterative(Inference):
     return optax.adam(self.step_size, eps_root=1e-8)
 
   def _own_inputs(
-    self, q: Normal, gradient: Normal, prior: Normal, free_energy: StepFreeEnergy | None
+    self,
+    q: Normal,
+    gradient: Normal,
+    prior: Normal,
+    free_energy: StepFreeEnergy | None,
+    i: Array | int = 0,
   ) -> Array:
     """What the network sees, [B, D], each layer-normalised by itself, the observation aside."""
     parts = [encode_gradient(v, self.gradient_encoding) for v in (gradient.loc, gradient.log_scale)]
@@ -303,7 +309,7 @@ class Iterative(Inference):
     if self.errors:  # of x and of z (Marino et al. 2018)
       assert free_energy is not None
       latent = (q.loc - prior.loc) * jnp.exp(-2.0 * prior.log_scale)
-      parts += [layer_norm(free_energy.errors(q)), layer_norm(latent)]
+      parts += [layer_norm(free_energy.errors(q, i)), layer_norm(latent)]
     return jnp.concatenate(parts, axis=-1)
 
   def _with_seen(self, inputs: Array, observed: Array, context: Array) -> Array:

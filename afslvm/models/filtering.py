@@ -36,7 +36,7 @@ class Draws(NamedTuple):
   """The randomness of steps; [B, T, ...], or [B, ...] of one step."""
 
   noise: Array  # standard normal, [..., Z]
-  inference_noise: Array | None  # [..., S, Z], of estimates of the step free energy
+  inference_noise: Array | None  # [..., N, S, Z], of estimates of the step free energy
   prior_noise: Array | None  # for draws from the prior, where diagnostics are asked for
 
 

@@ -240,7 +240,7 @@ class LatentVariableModel(SequenceModel, kw_only=True):
     return Draws(
       normal('latent'),
       # Another one than the draw's: a posterior may not depend on the noise of its own draw.
-      normal('free_energy', self.inference.num_samples) if self._needs_free_energy else None,
+      normal('free_energy', *self.inference.noise_shape) if self._needs_free_energy else None,
       normal('predicted') if self._diagnosing else None,
     )
 
@@ -295,23 +295,23 @@ class LatentVariableModel(SequenceModel, kw_only=True):
   def _free_energy(
     self, state: PyTree, prior: Normal, observed: Observed, noise: Array, record: bool = False
   ) -> StepFreeEnergy:
-    """F_t of one step as a pure function of q (AVF Eq. 9), with noise [B, S, Z]."""
+    """F_t of one step as a pure function of q (AVF Eq. 9), with noise [B, N, S, Z]."""
     if self.is_initializing():
       batch, size = observed.mask.shape[0], observed.x[0].size
-      return StepFreeEnergy(lambda q: jnp.zeros(batch), lambda q: jnp.zeros((batch, size)))
+      return StepFreeEnergy(lambda q, i: jnp.zeros(batch), lambda q, i: jnp.zeros((batch, size)))
     model, variables = self.unbind()
     if self._local:
       variables = jax.lax.stop_gradient(variables)
     # In training decoders with BatchNorm take the statistics of the step, and learn none from it.
     mutable = ['batch_stats'] if self.is_mutable_collection('batch_stats') else []
 
-    def apply(method, q):
-      arguments = (state, prior, q, observed.x, observed.mask, noise)
+    def apply(method, q, i):
+      arguments = (state, prior, q, observed.x, observed.mask, noise[:, i])
       return model.apply(variables, *arguments, method=method, mutable=mutable)[0]
 
     return StepFreeEnergy(
-      lambda q: apply('step_free_energy', q),
-      lambda q: apply('step_errors', q),
+      lambda q, i: apply('step_free_energy', q, i),
+      lambda q, i: apply('step_errors', q, i),
       local=self._local,
       record=record,
     )
