@@ -47,7 +47,8 @@ class SRNN(LatentVariableModel):
     decoder: of [h_t, z_t].
     embedding: u(x), of observations [N, *event]; also what the posterior sees of them.
     posterior_sees_latent: the posterior also depends on z_{t-1}.
-    dropout: share of h and of the embedded observations that training drops.
+    dropout: share of the recurrence's inputs and of h that training drops; the posterior sees all
+      of x_t, without which it would tell little.
   """
 
   recurrence: Recurrence
@@ -75,7 +76,7 @@ class SRNN(LatentVariableModel):
   def encode(self, x: Array, mask: Array) -> Array:
     """u(x), [B, T, U]."""
     u = self.embedding(x.reshape(-1, *x.shape[2:]))
-    return self.drop(u.reshape(*mask.shape, -1))
+    return u.reshape(*mask.shape, -1)
 
   def initial_memory(self, batch_size: int) -> Hidden:
     """The learned first state of the recurrence."""
@@ -83,7 +84,7 @@ class SRNN(LatentVariableModel):
 
   def remember(self, memory: Hidden, encoded: Array) -> tuple[Hidden, Past]:
     """The recurrence over all steps; what follows x_t is h_{t+1}."""
-    memory, h = self.recurrence.run(memory, encoded, self.unroll)
+    memory, h = self.recurrence.run(memory, self.drop(encoded), self.unroll)
     return memory, self._past(h)
 
   def evidence(self, x: Array, encoded: Array, memory: Hidden, seen: Past) -> Array:

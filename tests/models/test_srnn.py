@@ -89,3 +89,18 @@ def test_unrolling_the_scan_changes_nothing(name):
   expected = model.apply(given, x).elbo
   found = model.copy(unroll=4).apply(given, x).elbo
   np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_dropout_leaves_the_posterior_all_of_the_observation():
+  """In training the recurrence and h lose a share, x_t does not: q could not tell of it."""
+  model = constructors.srnn().copy(dropout=0.5)
+  x = constructors.data(model)
+  variables = constructors.randomized(model, x)
+  rngs = {'sample': jax.random.key(0), 'dropout': jax.random.key(1)}
+  mask = jnp.ones(x.shape[:2], bool)
+  whole = model.apply(variables, x, mask, method='encode')
+  np.testing.assert_array_equal(model.apply(variables, x, mask, method='encode', rngs=rngs), whole)
+  given = {**variables, **constructors.given_noise(model, jnp.array([0.4, -1.1]))}
+  dropped = model.apply(given, x, mask, rngs=rngs).latents
+  kept = model.apply(given, x, mask).latents
+  assert not np.allclose(dropped.prior.loc[:, 1:], kept.prior.loc[:, 1:], rtol=1e-3)
