@@ -47,8 +47,8 @@ class SRNN(LatentVariableModel):
     decoder: of [h_t, z_t].
     embedding: u(x), of observations [N, *event]; also what the posterior sees of them.
     posterior_sees_latent: the posterior also depends on z_{t-1}.
-    dropout: share of the recurrence's inputs and of h that training drops; the posterior sees all
-      of x_t, without which it would tell little.
+    dropout: share of h that training drops. Observations stay whole: where a note that is not seen
+      may have been dropped, neither posterior nor prior can be sure of anything.
   """
 
   recurrence: Recurrence
@@ -84,7 +84,7 @@ class SRNN(LatentVariableModel):
 
   def remember(self, memory: Hidden, encoded: Array) -> tuple[Hidden, Past]:
     """The recurrence over all steps; what follows x_t is h_{t+1}."""
-    memory, h = self.recurrence.run(memory, self.drop(encoded), self.unroll)
+    memory, h = self.recurrence.run(memory, encoded, self.unroll)
     return memory, self._past(h)
 
   def evidence(self, x: Array, encoded: Array, memory: Hidden, seen: Past) -> Array:

@@ -91,8 +91,7 @@ def test_unrolling_the_scan_changes_nothing(name):
   np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_dropout_leaves_the_posterior_all_of_the_observation():
-  """In training the recurrence and h lose a share, x_t does not: q could not tell of it."""
+def test_dropout_takes_of_h_and_leaves_observations_whole():
   model = constructors.srnn().copy(dropout=0.5)
   x = constructors.data(model)
   variables = constructors.randomized(model, x)
