@@ -28,7 +28,7 @@ def get_config(
     'prior': {**layers, **HEADS, 'depth': 1},
     'decoder': {**layers, 'depth': 2},
     'encoder': {'depth': 0},
-    'inference': {**layers, **HEADS, 'depth': 1, 'layers': 0, 'residual': True},
+    'inference': {**LAYERS, **HEADS, 'depth': 1, 'layers': 0, 'residual': True},
     'likelihood': LIKELIHOODS[likelihood],
   }
   config = common.experiment(

@@ -8,5 +8,5 @@ from configs import common, small_srnn
 
 def get_config():
   return small_srnn.get_config(
-    'nade', common.MUSIC['muse_data'], {'num_steps': 3000}, dropout=0.2, weight_decay=0.01
+    'nade', common.MUSIC['muse_data'], {'num_steps': 4000}, dropout=0.2, weight_decay=0.01
   )
