@@ -33,7 +33,7 @@ LISTS = ('kl_per_step', 'free_energy_per_iteration')
 
 
 def diagnose(
-  model: SequenceModel, variables: PyTree, x: Array, mask: Array, key: Array
+  model: SequenceModel, variables: PyTree, x: Array, mask: Array, key: Array, first: int = 0
 ) -> dict[str, Any]:
   """Numbers about one batch.
 
@@ -43,6 +43,7 @@ def diagnose(
     x: [B, T, *event], dequantised.
     mask: bool [B, T].
     key: of the model's draws.
+    first: steps before it are given, and don't count.
 
   Returns:
     The entries of `MEANING` that the model has; `kl_per_step`, a list over scored steps;
@@ -51,7 +52,7 @@ def diagnose(
     shares of log-scales at a bound.
   """
   terms, shown, diagnostics = jax.device_get(_apply(model, variables, x, mask, key))
-  scored = np.asarray(terms.scored)
+  scored = np.asarray(terms.scored) & (np.arange(x.shape[1]) >= first)
   values: dict[str, Any] = {}
   for depth, level in enumerate(_levels(diagnostics), 1):
     part = 'likelihood' if 'prior_log_likelihood' in level else f'flow {depth}'

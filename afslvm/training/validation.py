@@ -28,14 +28,15 @@ def make_validation(
 ) -> Callable[[PyTree], tuple[float, dict[str, Any]]]:
   """Builds `variables -> (nats per dimension, diagnostics)`, on the same data and noise always.
 
-  The score is that of the plain bound, whatever the training objective; diagnostics are those of
-  the first batch.
+  The score is that of the plain bound, whatever the training objective, over the steps that
+  training scores; diagnostics are those of the first batch.
   """
   model, kind = experiment.model, experiment.dequantisation
+  first = experiment.objective.first_scored
 
   @jax.jit
   def score(variables, batch, key):
-    sums = elbo.bound_sums(model, kind, variables, batch, jax.random.split(key))
+    sums = elbo.bound_sums(model, kind, variables, batch, jax.random.split(key), first)
     return sums.elbo.sum(), sums.steps.sum()
 
   def validate(variables: PyTree) -> tuple[float, dict[str, Any]]:
@@ -48,7 +49,7 @@ def make_validation(
       if not index:
         noise_key, sample_key = jax.random.split(key)
         x = preprocessing.dequantise(noise_key, batch['x'], kind)
-        values = diagnostics.diagnose(model, variables, x, batch['mask'], sample_key)
+        values = diagnostics.diagnose(model, variables, x, batch['mask'], sample_key, first)
     total, steps = np.sum(np.asarray(jax.device_get(sums), np.float64), axis=0)
     dims = math.prod(model.event_shape)
     return float(-total / (steps * dims) + preprocessing.log_levels(kind)), values

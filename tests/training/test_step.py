@@ -14,10 +14,12 @@ import pytest
 
 from afslvm import runs
 from afslvm.errors import NumericsError
+from afslvm.objectives import elbo
 from afslvm.objectives.objective import ObjectiveSettings, make_loss
-from afslvm.training import loop, optimizer, state, step
+from afslvm.training import distributed, loop, optimizer, randomness, state, step
 from afslvm.training.experiment import Experiment
 from afslvm.training.settings import OptimizerSettings, TrainSettings
+from afslvm.training.validation import make_validation
 from afslvm.training.workdir import Workdir
 from tests import constructors
 
@@ -194,6 +196,7 @@ DEVICES_SCRIPT = """
 import json, sys
 from afslvm import build, cli, runs
 from afslvm.training.loop import train
+from afslvm.training.validation import make_validation
 from afslvm.training.workdir import Workdir
 import jax
 config = cli.load_config('configs/smoke.py:' + sys.argv[2])
@@ -248,3 +251,21 @@ def test_a_batch_must_divide_over_the_devices(environment, tmp_path):
   assert done.returncode == 2
   assert 'does not divide over 8 devices; use 8 or 16' in done.stderr
   assert not (tmp_path / 'config.json').exists()
+
+
+def test_validation_scores_what_training_scores():
+  """A step that training is given is no part of the score that selects checkpoints."""
+  model = constructors.srnn()
+  x = np.array(constructors.data(model, steps=5))
+  variables = constructors.randomized(model, jnp.array(x))
+  values = {}
+  for first in (0, 1):
+    settings = ObjectiveSettings(first_scored=first)
+    given = dataclasses.replace(experiment(x[None], model), objective=settings)
+    values[first], health = make_validation(given, distributed.make_mesh(jax.devices()))(variables)
+    assert len(health['kl_per_step']) == 5 - first
+  keys = jax.random.split(jax.random.fold_in(randomness.stream(1, 'validation'), 0))
+  batch = {'x': jnp.array(x), 'mask': jnp.ones(x.shape[:2], bool)}
+  sums = elbo.bound_sums(model, 'none', variables, batch, keys, first=1)
+  np.testing.assert_allclose(values[1], -float(sums.elbo.sum()) / (3 * 4 * 3), rtol=1e-5)
+  assert values[0] != values[1]
