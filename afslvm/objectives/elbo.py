@@ -51,14 +51,23 @@ def training_terms(
   """
   noise_key, sample_key = jax.random.split(key)
   x = preprocessing.dequantise(noise_key, batch['x'], dequantisation)
-  annealing = model.at_core({'kl_weight': jnp.asarray(kl_weight, jnp.float32)})
   return model.apply(
-    {'params': params, **model_state, 'annealing': annealing, **_stream(model, batch)},
+    {
+      'params': params,
+      **model_state,
+      'annealing': annealing(model, kl_weight),
+      **_stream(model, batch),
+    },
     x,
     batch['mask'],
     rngs={'sample': sample_key, 'dropout': jax.random.fold_in(sample_key, 1)},
     mutable=list(model_state),
   )
+
+
+def annealing(model: SequenceModel, kl_weight: Array | float) -> PyTree:
+  """The collection that tells inference by free energies what the divergence weighs."""
+  return model.at_core({'kl_weight': jnp.asarray(kl_weight, jnp.float32)})
 
 
 def _stream(model: SequenceModel, batch: dict[str, Array]) -> PyTree:

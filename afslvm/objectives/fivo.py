@@ -57,7 +57,13 @@ class ParticleFilter:
   mutable: tuple[str, ...] = ()
 
   def __call__(
-    self, variables: PyTree, x: Array, mask: Array, key: Array, kl_weight: Array | float = 1.0
+    self,
+    variables: PyTree,
+    x: Array,
+    mask: Array,
+    key: Array,
+    kl_weight: Array | float = 1.0,
+    dropout: Array | None = None,
   ) -> Filtered:
     """Filters x [B, T, *event], dequantised, with mask bool [B, T].
 
@@ -67,18 +73,20 @@ class ParticleFilter:
       mask: False at padding.
       key: for latent draws and resampling.
       kl_weight: of log q - log p; 1 is the bound.
+      dropout: its key, for training.
     """
     # As in `SequenceModel.__call__`: not even a NaN at padding reaches a gradient.
     x = jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - 2)), x, 0.0)
+    shared = {} if dropout is None else {'dropout': dropout}
     (observed, log_det), updated = self.model.apply(
-      variables, x, mask, method=_observe, mutable=list(self.mutable)
+      variables, x, mask, method=_observe, mutable=list(self.mutable), rngs=shared
     )
     skipped = x.shape[1] - log_det.shape[1]
     counted = mask[:, skipped:] & (jnp.arange(skipped, x.shape[1]) >= self.first)
     variables = {**variables, **updated}
     keys = jax.random.split(key, log_det.shape[1])
     inputs = (jax.tree.map(lambda value: jnp.moveaxis(value, 1, 0), (observed, counted)), keys)
-    step = functools.partial(self._step, variables, jnp.asarray(kl_weight))
+    step = functools.partial(self._step, variables, jnp.asarray(kl_weight), dropout)
     cloud, outputs = jax.lax.scan(step, self._start(variables, x.shape[0]), inputs)
     size, due, terms = jax.tree.map(jnp.transpose, outputs)
     bound = cloud.bound + log_mean_exp(cloud.log_weights)
@@ -94,17 +102,20 @@ class ParticleFilter:
     collections = {name: variables[name] for name in self.mutable}
     return Cloud(collections, state, jnp.zeros((count, batch_size)), jnp.zeros(batch_size))
 
-  def _step(self, variables: PyTree, kl_weight: Array, cloud: Cloud, inputs: Any):
+  def _step(
+    self, variables: PyTree, kl_weight: Array, dropout: Array | None, cloud: Cloud, inputs: Any
+  ):
     """Moves all particles through one observation, weighs them, and resamples where it is due."""
     (observed_t, counted_t), key = inputs
     resampling_key, *keys = jax.random.split(key, self.num_particles + 1)
+    shared = {} if dropout is None else {'dropout': jax.random.fold_in(key, 1)}
 
     def move(state, key):
       (state, terms), new = self.model.apply(
         {**variables, **cloud.collections},
         *(state, observed_t),
         method=lambda model, *arguments: model.core.advance(*arguments),
-        rngs={'sample': key},
+        rngs={'sample': key, **shared},
         mutable=list(self.mutable),
       )
       return state, tempered(terms, kl_weight), terms.replace(latents=None), new

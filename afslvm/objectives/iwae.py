@@ -22,6 +22,7 @@ def importance_bound(
   keys: Array,
   kl_weight: Array | float = 1.0,
   mutable: tuple[str, ...] = (),
+  dropout: Array | None = None,
 ) -> tuple[Array, StepTerms, PyTree]:
   """log 1/K Σ_k Π_t p(x_t, z_t^k | ...) / q(z_t^k | ...), a bound for every K, tighter for more.
 
@@ -35,14 +36,16 @@ def importance_bound(
     keys: [K] PRNG keys, one for each draw.
     kl_weight: of log q - log p; 1 is the bound.
     mutable: collections of the model that are updated.
+    dropout: its key, for training.
 
   Returns:
     The bound [B], nats per sequence; the terms of all draws, [K, B, T]; the updated collections,
     averaged over draws.
   """
+  shared = {} if dropout is None else {'dropout': dropout}
 
   def draw(key):
-    return model.apply(variables, x, mask, rngs={'sample': key}, mutable=list(mutable))
+    return model.apply(variables, x, mask, rngs={'sample': key, **shared}, mutable=list(mutable))
 
   terms, updated = jax.vmap(draw)(keys)
   sums = jnp.sum(tempered(terms, kl_weight), axis=2)

@@ -86,8 +86,9 @@ def make_loss(settings: ObjectiveSettings, model: SequenceModel, dequantisation:
   def negative_bound(params, model_state, batch, key, step):
     noise_key, sample_key = jax.random.split(key)
     x = preprocessing.dequantise(noise_key, batch['x'], dequantisation)
-    variables = {'params': params, **model_state}
     weight = kl_weight(settings, step)
+    annealing = {'annealing': elbo.annealing(model, weight)}
+    variables = {'params': params, **model_state, **annealing}
     sample = _importance if settings.bound == 'iwae' else _particles
     bound, terms, updated = sample(settings, model, variables, x, batch['mask'], sample_key, weight)
     loss = -jnp.sum(bound) / jnp.maximum(jnp.sum(terms.scored), 1)
@@ -100,9 +101,8 @@ def make_loss(settings: ObjectiveSettings, model: SequenceModel, dequantisation:
 def _importance(settings, model, variables, x, mask, key, weight):
   """The bound, terms of the first draw for the log, and the updated collections."""
   keys = jax.random.split(key, settings.num_samples)
-  collections = _collections(variables)
   bound, terms, updated = iwae.importance_bound(
-    model, variables, x, mask, keys, weight, collections
+    model, variables, x, mask, keys, weight, _collections(variables), dropout=_dropout(key)
   )
   return bound, jax.tree.map(lambda term: term[0], terms), updated
 
@@ -112,10 +112,15 @@ def _particles(settings, model, variables, x, mask, key, weight):
   particles = fivo.ParticleFilter(
     model, settings.num_samples, settings.resample_threshold, mutable=_collections(variables)
   )
-  filtered = particles(variables, x, mask, key, weight)
+  filtered = particles(variables, x, mask, key, weight, dropout=_dropout(key))
   return filtered.bound, filtered.terms, filtered.collections
 
 
 def _collections(variables: PyTree) -> tuple[str, ...]:
   """What training updates besides the parameters."""
-  return tuple(name for name in variables if name != 'params')
+  return tuple(name for name in variables if name not in ('params', 'annealing'))
+
+
+def _dropout(key: Array) -> Array:
+  """Its key, the same for all draws of a sequence."""
+  return jax.random.fold_in(key, 1)
