@@ -184,6 +184,7 @@ def parts(config: ConfigDict) -> Parts:
   sequence_model = model(plain['model'], builder.event_shape, bin_width=bin_width(builder))
   check_data(data, builder, sequence_model)
   _check_gradients(sequence_model, objective)
+  _check_first_scored(data, sequence_model, objective)
   _check_stateful(data, sequence_model, objective)
   return Parts(seed, data, builder, sequence_model, objective, optimizer, train, plain)
 
@@ -196,6 +197,24 @@ def _check_gradients(sequence_model: SequenceModel, objective: ObjectiveSettings
   if (objective.bound, objective.free_nats, objective.kl_balance) != ('elbo', 0.0, 0.5):
     raise ConfigError(
       "model.gradients='em' needs objective.bound=elbo, free_nats=0.0 and kl_balance=0.5"
+    )
+
+
+def _check_first_scored(
+  data: dict[str, Any], sequence_model: SequenceModel, objective: ObjectiveSettings
+):
+  """Steps are left to score, and what is given says nothing of them."""
+  if not objective.first_scored:
+    return
+  if objective.first_scored >= data['length']:
+    raise ConfigError(
+      f'objective.first_scored={objective.first_scored} leaves nothing to score of '
+      f'data.length={data["length"]}'
+    )
+  if sequence_model.sees_future:
+    raise ConfigError(
+      f'objective.first_scored={objective.first_scored}: the posterior of the steps before sees '
+      'the later ones (smoothing), for free; use 0, or smoothing=0'
     )
 
 

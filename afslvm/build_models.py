@@ -225,7 +225,13 @@ def _inference(spec: dict[str, Any], place: str, latent_size: int, encoder: Any)
   if cls is not Iterative:
     return schema.construct(cls, spec, place, latent_size=latent_size, encoder=encoder)
   start = _pop_section(spec, 'start', place)
-  schema.lookup({AT_PRIOR: None, **INFERENCES}, start.get('name'), f'{place}.start.name')
+  schema.lookup({AT_PRIOR: None, 'direct': None}, start.get('name'), f'{place}.start.name')
+  unseen = start['name'] != AT_PRIOR or not spec.get('observation', False)
+  if spec.get('smoothing') and unseen:
+    raise ConfigError(
+      f'{place}.smoothing={spec["smoothing"]}: these iterations see no observation; use 0, or '
+      f'{place}.start.smoothing, or {place}.observation=True with start.name=prior'
+    )
   if start['name'] == AT_PRIOR:
     schema.check_keys(start, ('name',), f'{place}.start')
     given = {'start': None, 'encoder': encoder}

@@ -173,6 +173,11 @@ def scored_frames(
       f'protocol {protocol.name} needs {max(last, first) + 1} frames with a context of {first}, '
       f'the data have {num_frames}; use longer sequences (data.num_frames)'
     )
+  if first > model.min_context and model.sees_future:
+    raise ConfigError(
+      f'protocol {protocol.name} scores from step {first} on, given those before, of which a '
+      'posterior that sees later steps (smoothing) makes no bound; use --protocol=sequences'
+    )
   return first, contract_lib.TO_THE_END if protocol.whole_sequences else last
 
 

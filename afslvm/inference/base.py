@@ -32,7 +32,10 @@ class StepFreeEnergy:
   record: bool = False
 
   def gradient(self, q: Normal, i: Array | int = 0) -> tuple[Array, Normal]:
-    """The i-th F_t [B] and its gradient by mean and log-scale [B, Z]; examples don't mix."""
+    """The i-th F_t [B] and its gradient by mean and log-scale, [B, Z] each.
+
+    Examples don't mix, but through batch statistics in training.
+    """
 
     def total(q):
       energies = self.value(q, i)
@@ -103,6 +106,11 @@ class Inference(nn.Module):
     """Declares what all inference procedures have; a subclass calls it first."""
     if self.smoothing:
       self.backward = Recurrence(self.smoothing, self.smoothing_cell)
+
+  @property
+  def sees_future(self) -> bool:
+    """Whether it smooths."""
+    return self.smoothing > 0
 
   @property
   def noise_shape(self) -> tuple[int, int]:

@@ -164,6 +164,11 @@ class Iterative(Inference):
     return self.update_rule in ('highway', 'learned_sgd')
 
   @property
+  def sees_future(self) -> bool:
+    """Whether it, or what it begins at, smooths."""
+    return self.smoothing > 0 or (self.start is not None and self.start.sees_future)
+
+  @property
   def noise_shape(self) -> tuple[int, int]:
     """See base class."""
     return self.num_iterations + 1, self.num_draws

@@ -118,6 +118,11 @@ class SequenceModel(nn.Module):
     """Whether exp of it is a 'density', or the 'probability' of discrete data."""
     return 'density'
 
+  @property
+  def sees_future(self) -> bool:
+    """Whether draws depend on later steps: then what follows given steps has no bound."""
+    return False
+
   def initial_state(self, batch_size: int) -> PyTree:
     """The state before the first step, every array with a leading [B]."""
     raise NotImplementedError

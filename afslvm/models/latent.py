@@ -14,15 +14,7 @@ from afslvm.distributions.normal import Normal, kl_normal
 from afslvm.inference.base import Inference, StepFreeEnergy, local_objective
 from afslvm.likelihoods.base import ConditionalLikelihood
 from afslvm.models.base import Latents, SequenceModel, StepTerms
-from afslvm.models.filtering import (
-  Draws,
-  Encoded,
-  FilterState,
-  Observed,
-  Step,
-  at_step,
-  flattened,
-)
+from afslvm.models.filtering import Draws, Encoded, FilterState, Observed, Step, at_step, flattened
 from afslvm.types import Array, PyTree, Temperature
 
 GRADIENTS = ('bptt', 'em')
@@ -118,6 +110,11 @@ class LatentVariableModel(SequenceModel, kw_only=True):
   def measure(self) -> str:
     """That of the likelihood."""
     return self.likelihood.measure
+
+  @property
+  def sees_future(self) -> bool:
+    """That of the inference."""
+    return self.inference.sees_future
 
   def initial_state(self, batch_size: int) -> FilterState:
     """See base class."""

@@ -90,7 +90,7 @@ class SRNN(LatentVariableModel):
   def evidence(self, x: Array, encoded: Array, memory: Hidden, seen: Past) -> Array:
     """[u(x_t), h_t]."""
     del x
-    h = jnp.concatenate([memory[-1][:, None], seen.h[:, :-1]], axis=1)
+    h = jnp.concatenate([self.drop(memory[-1])[:, None], seen.h[:, :-1]], axis=1)
     return jnp.concatenate([encoded, h], axis=-1)
 
   def prior(self, state: SRNNState) -> Normal:

@@ -62,6 +62,11 @@ class TemporalFlow(SequenceModel):
     """The change of variables is exact, so the bound is the base model's."""
     return self.base.bound
 
+  @property
+  def sees_future(self) -> bool:
+    """That of the base model."""
+    return self.base.sees_future
+
   # ---- normalising direction, parallel in time --------------------------------------------------
 
   def sequence_terms(self, x: Array, mask: Array) -> StepTerms:
