@@ -8,7 +8,8 @@ gradients, averaged parameters, rare notes from the start and a warm-up over the
 that a thousand steps, which two cores can do, lead somewhere (the paper does not say how many it
 took); one Adam that moves once per batch, where the paper's inference network moves after every
 step of a sequence; the prior's heads begin at ±0.001. With the paper's initialisation AVF diverged
-in its first steps; why was not isolated.
+in its first steps; why was not isolated. The given step has latent variables here too, drawn from
+a posterior that in variational EM nothing trains.
 """
 
 from typing import NamedTuple

@@ -14,6 +14,8 @@ but for those inside an inference iteration; an LSTM cell has one vector of bias
 two.
 """
 
+from ml_collections import config_dict
+
 from configs import common
 
 EPOCH = 38  # steps: 760 sequences in batches of 20
@@ -58,5 +60,6 @@ def get_config(inference: dict, train: dict):
       **train,
     },
   )
-  config.optimizer.final_fraction = 0.999 ** (config.train.num_steps / EPOCH)
+  epochs = config.train.get_ref('num_steps') / EPOCH
+  config.optimizer.final_fraction = config_dict.FieldReference(0.999) ** epochs
   return config

@@ -92,6 +92,14 @@ def test_papers_numbers_are_corrected_for_the_step_that_is_not_scored():
   assert published.corrected_by((2, 5, 1)) == pytest.approx((2 / 1 + 5 / 4) / 2)
 
 
+def test_benchmarks_are_of_the_data_that_configs_prepare():
+  for benchmark in published.AVF_BENCHMARKS:
+    if benchmark.table == 'avf_3':
+      name = benchmark.data_config.split('/')[0]
+      data = build.parts(cli.load_config(f'configs/{name}/direct.py')).dataset
+      assert f'{name}/{data.builder_config.name}' == benchmark.data_config
+
+
 def test_papers_numbers_stand_beside_the_same_sequences_only():
   asked = planned('direct').contract(tables.AVF_3.columns[0])
   lengths = (61,) * 76 + (89,)  # 77 chorales of 4,725 steps

@@ -224,7 +224,7 @@ AVF_BENCHMARKS = (
     {'direct': 6.92, 'avf1': 6.97, 'avf5': 6.77},
   ),
   AVFBenchmark(
-    *('avf_3', 'nottingham/perbeat1', 'the 170 test tunes of Nottingham', 170, 44_463),
+    *('avf_3', 'nottingham/perbeat2', 'the 170 test tunes of Nottingham', 170, 44_463),
     {'direct': 3.19, 'avf1': 3.13},
   ),
 )

@@ -19,10 +19,10 @@ PAPER, STRICT = ('test', 'validation'), ('test_all', 'validation_all')
 LEGEND = (
   'Nats per step, lower is better; ≤ marks a bound. ± is the standard error over sequences (the '
   'mean over seeds of each seed’s), s.d. the standard deviation over seeds. KL(posterior ‖ prior) '
-  'is per step. References, in italics, are fitted to the training split. All rows are at equal '
-  'steps; what that cost, and where each row stood once it had used as much CPU time as the first, '
-  'is in the last table; CPU time includes compilation and validations. Checkpoints are the best '
-  'by validation.'
+  'is per step. References, in italics, are fitted to the training split. The last table has what '
+  'training cost, in CPU time that includes compilation and validations, and where each row stood '
+  'once it had used as much as the first: in the middle of its own schedule, which favours the '
+  'first. Checkpoints are the best by validation.'
 )
 # Of a result: a mean, and its standard error.
 BY_SEQUENCE = ('sequence_mean_nats_per_step', 'sequence_mean_error')
@@ -117,7 +117,15 @@ def _strict(table: Table) -> list[str]:
       others = _others(row)
       cells += [_value(others, BY_STEP), _value(others, BY_SEQUENCE)] if others else ['', '']
     lines.append([*cells, _value(held_out, BY_STEP), _value(held_out, BY_SEQUENCE)])
-  return [_about(table, STRICT[0]), '', *markdown.rendered(header, lines)]
+  return [_about(table, STRICT[0]), '', *markdown.rendered(header, lines), *_untaught(table)]
+
+
+def _untaught(table: Table) -> list[str]:
+  """A word on rows whose training gave the first step, which is scored here."""
+  rows = [_words(row) for row in table['rows'] if row.get('first_scored', 0)]
+  if not rows:
+    return []
+  return ['', f'Trained with the first step given, which is scored here: {"; ".join(rows)}.']
 
 
 def _about(table: Table, name: str) -> str:
@@ -191,7 +199,7 @@ def _costs(table: Table) -> list[str]:
   first = Cost.of(base)
   against = _words(base)
   header = ['model', 'steps', 'ms/step', 'CPU ms/step', f'× {against}', 'CPU time']
-  header += ['validation at the end', f'validation in the CPU time of {against}']
+  header += ['best validation', f'validation in the CPU time of {against}']
   lines = []
   for row in models:
     cost, rates = Cost.of(row), _mean(row['steps_per_second'])
@@ -239,10 +247,11 @@ def _sentences(table: Table) -> list[str]:
   if step is None or None in costs.values():
     return []
   words = f'{counts[few]} inference iteration{"s" * (counts[few] > 1)}'
-  sentence = f'A training step with {words} takes {costs[few] / step:.1f} times a direct one'
+  factor = f'{costs[few] / step:.1f}'
+  sentence = f'Training with {words} takes {factor} times the CPU time of {_words(base)}'
   if many != few:
     more = (costs[many] - costs[few]) / (counts[many] - counts[few])
-    sentence += f', each more {more / step:.1f} times ({more:.0f} ms of CPU time)'
+    sentence += f', each more {more / step:.1f} times ({more:.0f} ms per step)'
   return [f'{sentence}.', '']
 
 

@@ -123,6 +123,7 @@ def _sequence_row(runs: Sequence[FinishedRun]) -> dict[str, Any]:
   size = math.prod(first.data.event_shape)
   return {
     'words': first.table.rows[first.row],
+    'first_scored': first.config['objective']['first_scored'],
     'bounds': {
       column.name: [_other_bounds(run, column.name) for run in runs]
       for column in first.columns
