@@ -27,8 +27,10 @@ def make(name):
   return model, constructors.randomized(model, x), x
 
 
-def terms_of(model, variables, x, mask=None):
-  return jax.jit(lambda x: model.apply(variables, x, mask, rngs=RNGS))(x)
+@functools.partial(jax.jit, static_argnums=0)
+def terms_of(model, variables, x):
+  """Compiled once per model and shape."""
+  return model.apply(variables, x, rngs=RNGS)
 
 
 @every_model

@@ -112,31 +112,22 @@ def test_options_that_a_bound_does_not_have():
     settings.check()
 
 
-BOUNDS = {
-  'elbo': {},
-  'iwae': {'bound': 'iwae', 'num_samples': 2},
-  'fivo': {'bound': 'fivo', 'num_samples': 2},
-}
-
-
-@pytest.mark.parametrize('bound', BOUNDS)
-def test_dropout_and_annealing_reach_every_bound(bound):
+@pytest.mark.parametrize('bound', ['iwae', 'fivo'])
+def test_dropout_and_annealing_reach_bounds_of_draws(bound):
   """Dropout changes the loss, and the divergence that inference minimises is the weighted one."""
 
   def run(model, **settings):
-    settings = ObjectiveSettings(**BOUNDS[bound], **settings)
-    x = constructors.data(model, steps=5)
+    settings = ObjectiveSettings(bound=bound, num_samples=2, **settings)
+    x = constructors.data(model, steps=3)
     variables = constructors.randomized(model, x)
-    params = variables.pop('params')
     batch = {'x': x, 'mask': jnp.ones(x.shape[:2], bool)}
     loss = jax.jit(objective.make_loss(settings, model, 'none'))
-    value, (metrics, _) = loss(params, variables, batch, jax.random.key(0), jnp.int32(0))
+    value, (metrics, _) = loss(variables['params'], {}, batch, jax.random.key(0), jnp.int32(0))
     return float(value), float(metrics['kl'])
 
   srnn = constructors.srnn()
-  assert run(srnn.copy(dropout=0.5))[0] != run(srnn)[0] == run(srnn)[0]
-  avf = constructors.MODELS[
-    'flow around slvm avf'
-  ]()  # two iterations: at the prior KL has no slope
+  assert run(srnn.copy(dropout=0.5))[0] != run(srnn)[0]
+  descent = constructors.avf(update_rule='sgd', step_size=0.3, num_iterations=3)
+  avf = constructors.slvm(inference=descent)
   light = run(avf, kl_initial_weight=0.0, kl_warmup_steps=10)[1]
   assert abs(light - run(avf)[1]) > 1e-4
