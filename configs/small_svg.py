@@ -43,7 +43,7 @@ def get_config(inference: dict, skips: str = 'last'):
     model=model,
     objective={'first_scored': 1, 'kl_initial_weight': 0.01},
     optimizer={'learning_rate': 3e-3, 'schedule': 'cosine'},
-    train={'num_steps': 900, 'batch_size': 8, 'log_every': 25, 'eval_every': 300},
+    train={'num_steps': 600, 'batch_size': 8, 'log_every': 25, 'eval_every': 300},
   )
   num_steps = config.train.get_ref('num_steps')
   config.objective.kl_warmup_steps = num_steps * 3 // 10

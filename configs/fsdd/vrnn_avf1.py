@@ -8,4 +8,4 @@ from configs import common, small_speech
 
 
 def get_config():
-  return small_speech.vrnn(small_speech.AVF, common.FSDD, {'num_steps': 800})
+  return small_speech.vrnn(small_speech.AVF, common.FSDD, {'num_steps': 400})
