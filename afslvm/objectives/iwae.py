@@ -21,8 +21,7 @@ def importance_bound(
   mask: Array,
   keys: Array,
   kl_weight: Array | float = 1.0,
-  mutable: tuple[str, ...] = (),
-  dropout: Array | None = None,
+  mutable: tuple[str, ...] | None = None,
 ) -> tuple[Array, StepTerms, PyTree]:
   """log 1/K Σ_k Π_t p(x_t, z_t^k | ...) / q(z_t^k | ...), a bound for every K, tighter for more.
 
@@ -35,17 +34,19 @@ def importance_bound(
     mask: bool [B, T].
     keys: [K] PRNG keys, one for each draw.
     kl_weight: of log q - log p; 1 is the bound.
-    mutable: collections of the model that are updated.
-    dropout: its key, for training.
+    mutable: collections of the model that training updates; None in evaluation, without dropout.
 
   Returns:
     The bound [B], nats per sequence; the terms of all draws, [K, B, T]; the updated collections,
     averaged over draws.
   """
-  shared = {} if dropout is None else {'dropout': dropout}
+  # The same for all draws, as what it acts on.
+  shared = {} if mutable is None else {'dropout': jax.random.fold_in(keys[0], 1)}
 
   def draw(key):
-    return model.apply(variables, x, mask, rngs={'sample': key, **shared}, mutable=list(mutable))
+    return model.apply(
+      variables, x, mask, rngs={'sample': key, **shared}, mutable=list(mutable or ())
+    )
 
   terms, updated = jax.vmap(draw)(keys)
   sums = jnp.sum(tempered(terms, kl_weight), axis=2)

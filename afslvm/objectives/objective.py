@@ -102,7 +102,7 @@ def _importance(settings, model, variables, x, mask, key, weight):
   """The bound, terms of the first draw for the log, and the updated collections."""
   keys = jax.random.split(key, settings.num_samples)
   bound, terms, updated = iwae.importance_bound(
-    model, variables, x, mask, keys, weight, _collections(variables), dropout=_dropout(key)
+    model, variables, x, mask, keys, weight, _collections(variables)
   )
   return bound, jax.tree.map(lambda term: term[0], terms), updated
 
@@ -112,15 +112,10 @@ def _particles(settings, model, variables, x, mask, key, weight):
   particles = fivo.ParticleFilter(
     model, settings.num_samples, settings.resample_threshold, mutable=_collections(variables)
   )
-  filtered = particles(variables, x, mask, key, weight, dropout=_dropout(key))
+  filtered = particles(variables, x, mask, key, weight, dropout=jax.random.fold_in(key, 1))
   return filtered.bound, filtered.terms, filtered.collections
 
 
 def _collections(variables: PyTree) -> tuple[str, ...]:
   """What training updates besides the parameters."""
   return tuple(name for name in variables if name not in ('params', 'annealing'))
-
-
-def _dropout(key: Array) -> Array:
-  """Its key, the same for all draws of a sequence."""
-  return jax.random.fold_in(key, 1)
