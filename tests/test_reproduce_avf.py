@@ -142,6 +142,7 @@ def planned(row, seed=0, num_iterations=0):
     config_file=f'configs/jsb/{row}.py',
     overrides=(),
     config={
+      'objective': {'first_scored': 1},
       'data': {'data_dir': ''},
       'model': {'name': 'srnn', 'inference': inference},
       'train': {'num_steps': 100, 'batch_size': 16},
