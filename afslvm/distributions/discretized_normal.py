@@ -12,6 +12,7 @@ from afslvm.types import Array
 # distribution functions that are nearly equal would have no digits left in float32.
 _NARROW = 0.1
 PAPER_FLOOR = 1e-6
+_TAIL = 10.0  # standard deviations, beyond which Φ has its asymptotic series
 _FAR = 100.0  # standard deviations, beyond which nothing is left
 
 
@@ -48,10 +49,20 @@ def _log_difference(a: Array, b: Array) -> Array:
   """log(Φ(b) - Φ(a)), computed in the lower tail, where Φ keeps its digits."""
   flip = a > 0
   a, b = jnp.where(flip, -b, a), jnp.where(flip, -a, b)
-  log_high, log_low = jax.scipy.special.log_ndtr(b), jax.scipy.special.log_ndtr(a)
+  log_high, log_low = _log_ndtr(b), _log_ndtr(a)
   # Where Φ(a) is nothing beside Φ(b) its logarithm may be -inf, whose gradient is not to be had.
   gap = jnp.minimum(jnp.maximum(log_high - log_low, 1e-7), 80.0)
   return log_high + jnp.log1p(-jnp.exp(-gap))
+
+
+def _log_ndtr(x: Array) -> Array:
+  """log Φ(x), also in the third derivative, which jax's own has neither far out nor finite."""
+  far = x < -_TAIL
+  t = jnp.where(far, x, -_TAIL)
+  u = 1.0 / jnp.square(t)  # asymptotic series, to 1e-7
+  series = jnp.log1p(-u * (1.0 - 3.0 * u * (1.0 - 5.0 * u * (1.0 - 7.0 * u))))
+  tail = -0.5 * (jnp.square(t) + math.log(2 * math.pi)) - jnp.log(-t) + series
+  return jnp.where(far, tail, jax.scipy.special.log_ndtr(jnp.where(far, -1.0, x)))
 
 
 def _log_narrow(middle: Array, width: Array) -> Array:
