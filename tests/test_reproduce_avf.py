@@ -223,7 +223,8 @@ def test_costs_are_at_equal_steps_and_at_equal_time(music_table):
   # In the time of the first it had done half of its steps.
   assert cells(text, 'AVF-1, em', 2)[4:] == ['2.00', '3 min 20 s', '7.500', '8.750']
   assert cells(text, 'AVF-5, em', 2)[-1] == '–'
-  assert 'takes 2.0 times a direct one, each more 1.0 times (1000 ms of CPU time)' in text
+  cost = 'takes 2.0 times the CPU time of direct, em, each more 1.0 times (1000 ms per step)'
+  assert cost in text
 
 
 def test_the_paper_stands_beside_its_own_sequences(music_table):

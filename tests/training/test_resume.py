@@ -109,12 +109,8 @@ def killed_and_continued(launch, environment, folder, options):
 
 def test_resume_is_bit_exact_for_a_latent_model(launch, environment, tmp_path):
   """SLVM under a flow, killed in the middle of the warm-up of its divergence."""
-  options = (
-    '--config=configs/smoke.py:slvm_af1',
-    *OPTIONS[1:],
-    '--config.objective.kl_initial_weight=0.1',
-    '--config.objective.kl_warmup_steps=30',
-  )
+  warm_up = ('--config.objective.kl_initial_weight=0.1', '--config.objective.kl_warmup_steps=30')
+  options = ('--config=configs/smoke.py:slvm_af1', *OPTIONS[1:], *warm_up)
   _, lines = killed_and_continued(launch, environment, tmp_path, options)
   weights = [line['kl_weight'] for line in lines if 'kl_weight' in line]
   assert weights[0] < weights[5] < weights[-1] == 1
@@ -123,12 +119,8 @@ def test_resume_is_bit_exact_for_a_latent_model(launch, environment, tmp_path):
 
 def test_resume_is_bit_exact_for_streams(launch, environment, tmp_path):
   """The model's own state goes from batch to batch, and through the checkpoint."""
-  options = (
-    '--config=configs/smoke.py:srnn',
-    *OPTIONS[1:],
-    '--config.data.length=6',
-    '--config.data.stateful=True',
-  )
+  streams = ('--config.data.length=6', '--config.data.stateful=True')
+  options = ('--config=configs/smoke.py:srnn', *OPTIONS[1:], *streams)
   killed, _ = killed_and_continued(launch, environment, tmp_path, options)
   state, _ = runs.open_run(killed, 'latest', environment['TFDS_DATA_DIR']).restore()
   assert any(np.any(leaf) for leaf in state.model_state['carry'].values())
