@@ -1,10 +1,12 @@
 """The table of models that the property tests run over: adding a model here tests it."""
 
+import functools
 import math
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from afslvm.flows.conditioners import ConvConditioner, DenseConditioner
 from afslvm.flows.temporal import AutoregressiveAffine
@@ -255,13 +257,18 @@ def data(model, batch=3, steps=9, seed=0):
   return jax.random.uniform(jax.random.key(seed), (batch, steps, *model.event_shape))
 
 
-def randomized(model, x, seed=1, scale=0.1):
+def randomized(model, x, seed=3, scale=0.1):
   """Variables with random values everywhere, so that no property holds by a zero head."""
-  keys = {'params': jax.random.key(seed), 'sample': jax.random.key(seed)}
-  variables = model.init(keys, x, method='initialize')
-  leaves, tree = jax.tree_util.tree_flatten_with_path(variables)
-  noisy = []
-  for index, (path, leaf) in enumerate(leaves):
-    noise = scale * jax.random.normal(jax.random.key(seed + index), leaf.shape)
-    noisy.append(leaf + (jnp.abs(noise) if 'var' in jax.tree_util.keystr(path) else noise))
-  return jax.tree.unflatten(tree, noisy)
+  rng = np.random.default_rng(seed)
+
+  def noisy(path, leaf):
+    noise = np.float32(scale) * rng.standard_normal(leaf.shape, np.float32)
+    return leaf + (np.abs(noise) if 'var' in jax.tree_util.keystr(path) else noise)
+
+  return jax.tree_util.tree_map_with_path(noisy, _initialize(model, x, seed))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _initialize(model, x, seed):
+  key = jax.random.key(seed)
+  return model.init({'params': key, 'sample': key}, x, method='initialize')

@@ -33,24 +33,46 @@ def terms_of(model, variables, x):
   return model.apply(variables, x, rngs=RNGS)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def step_of(model, variables, state, x_t, noise):
+  """One step on noise [B, Z]; compiled once per model."""
+  given = {**variables, **constructors.given_noise(model, noise[:, None])}
+  return model.apply(given, state, x_t, method='step')
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def gradients_of(model, variables, x, mask):
+  """(loss, new state) and gradients on given noise; compiled once per model and shape."""
+  state = {k: v for k, v in variables.items() if k != 'params'}
+  state.update(constructors.given_noise(model, jnp.array([0.4, -1.1])))
+  gradient = jax.value_and_grad(make_loss(ObjectiveSettings(), model, 'none'), has_aux=True)
+  batch, params = {'x': x, 'mask': mask}, variables.get('params', {})
+  (loss, (_, new_state)), grads = gradient(params, state, batch, jax.random.key(0), 0)
+  return (loss, new_state), grads
+
+
+def noise_of(model, x):
+  """Of the latent variables at the steps that the core sees."""
+  seen = x.shape[1] - model.min_context
+  return jax.random.normal(jax.random.key(3), (x.shape[0], seen, constructors.LATENT))
+
+
+def given_terms_of(model, variables, x):
+  return terms_of(model, {**variables, **constructors.given_noise(model, noise_of(model, x))}, x)
+
+
 @every_model
 def test_parallel_equals_stepwise(name):
   """For latent variable models: what is hoisted out of the scan equals the steps."""
   model, variables, x = make(name)
-  seen = x.shape[1] - model.min_context  # by the core
-  noise = jax.random.normal(jax.random.key(3), (x.shape[0], seen, constructors.LATENT))
-
-  @jax.jit
-  def step(state, x_t, noise):
-    given = {**variables, **constructors.given_noise(model, noise)}
-    return model.apply(given, state, x_t, method='step')
-
+  noise = noise_of(model, x)
   state, steps = model.apply(variables, x.shape[0], method='initial_state'), []
   for t in range(x.shape[1]):
-    state, terms = step(state, x[:, t], noise[:, max(t - model.min_context, 0), None])
+    index = max(t - model.min_context, 0)
+    state, terms = step_of(model, variables, state, x[:, t], noise[:, index])
     steps.append(terms)
   expected = jax.tree.map(lambda *values: jnp.stack(values, axis=1), *steps)
-  found = terms_of(model, {**variables, **constructors.given_noise(model, noise)}, x)
+  found = given_terms_of(model, variables, x)
   np.testing.assert_array_equal(found.scored, expected.scored)
   for term in ('log_likelihood', 'kl', 'log_det', 'log_weight'):
     a, b = getattr(found, term), getattr(expected, term)
@@ -65,7 +87,7 @@ def test_parallel_equals_stepwise(name):
 @every_model
 def test_scored_steps_and_zeros_elsewhere(name):
   model, variables, x = make(name)
-  terms = terms_of(model, variables, x)
+  terms = given_terms_of(model, variables, x)
   expected = np.arange(x.shape[1]) >= model.min_context
   np.testing.assert_array_equal(terms.scored, np.broadcast_to(expected, x.shape[:2]))
   assert np.all(np.asarray(terms.elbo)[:, ~expected] == 0)
@@ -75,9 +97,9 @@ def test_scored_steps_and_zeros_elsewhere(name):
 @every_model
 def test_future_frames_do_not_change_past_terms(name):
   model, variables, x = make(name)
-  before = terms_of(model, variables, x)
+  before = given_terms_of(model, variables, x)
   for t in (model.min_context, x.shape[1] - 1):
-    after = terms_of(model, variables, x.at[:, t].add(0.37))
+    after = given_terms_of(model, variables, x.at[:, t].add(0.37))
     np.testing.assert_array_equal(before.elbo[:, :t], after.elbo[:, :t])
     assert np.all(np.asarray(before.elbo[:, t]) != np.asarray(after.elbo[:, t]))
 
@@ -86,35 +108,20 @@ def test_future_frames_do_not_change_past_terms(name):
 def test_padding_changes_nothing(name):
   """Neither the loss nor any gradient nor the batch statistics, even where the padding is NaN."""
   model, variables, x = make(name)
-  params = variables.get('params', {})
-  state = {k: v for k, v in variables.items() if k != 'params'}
-  state.update(constructors.given_noise(model, jnp.array([0.4, -1.1])))
-  steps = x.shape[1] - 1
-  garbage = x.at[:, steps].set(jnp.nan)
-  garbage = jnp.concatenate([garbage, jnp.full_like(garbage[:1], jnp.nan)])
-  mask = jnp.ones(garbage.shape[:2], bool).at[:, steps].set(False).at[-1].set(False)
-
-  def run(x, mask):
-    loss = make_loss(ObjectiveSettings(), model, 'none')
-    batch = {'x': x, 'mask': mask}
-    gradient = jax.value_and_grad(loss, has_aux=True)
-    return jax.jit(gradient)(params, state, batch, jax.random.key(0), 0)
-
-  (loss, (_, new_state)), grads = run(x[:, :steps], jnp.ones((x.shape[0], steps), bool))
-  (padded, (_, padded_state)), padded_grads = run(garbage, mask)
+  more = jnp.concatenate([x, jnp.full_like(x[:, :1], jnp.nan)], axis=1)
+  more = jnp.concatenate([more, jnp.full_like(more[:1], jnp.nan)])
+  mask = jnp.ones(more.shape[:2], bool).at[:, -1].set(False).at[-1].set(False)
+  (loss, state), grads = gradients_of(model, variables, x, jnp.ones(x.shape[:2], bool))
+  (padded, padded_state), padded_grads = gradients_of(model, variables, more, mask)
   np.testing.assert_allclose(padded, loss, rtol=1e-5)
-  for a, b in ((grads, padded_grads), (new_state, padded_state)):
+  for a, b in ((grads, padded_grads), (state, padded_state)):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-3), a, b)
 
 
 @has_parameters
 def test_every_parameter_receives_gradient(name):
   model, variables, x = make(name)
-  loss = make_loss(ObjectiveSettings(), model, 'none')
-  batch = {'x': x, 'mask': jnp.ones(x.shape[:2], bool)}
-  state = {k: v for k, v in variables.items() if k != 'params'}
-  gradient = jax.jit(jax.grad(loss, has_aux=True))
-  grads = gradient(variables['params'], state, batch, jax.random.key(0), 0)[0]
+  grads = gradients_of(model, variables, x, jnp.ones(x.shape[:2], bool))[1]
   for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
     assert np.all(np.isfinite(leaf)), path
     name_of_leaf = jax.tree_util.keystr(path)
@@ -219,37 +226,28 @@ def test_generation_continues_the_filter(name):
   """The first step drawn has the prior, and the decoder's mean, that scoring it would use."""
   model, variables, x = make(name)
   context = x[:, : max(model.min_context + 1, 3)]
-  given = {**variables, **constructors.given_noise(model, jnp.array([0.4, -1.1]))}
-  filtered, drawn = jax.jit(
-    lambda c: (
-      model.apply(given, c, method=last_state),
-      model.apply(given, c, 2, 0.0, method='generate', rngs=RNGS),
-    )
-  )(context)
+  noise = jnp.tile(jnp.array([0.4, -1.1]), (x.shape[0], 1))
+  filtered = model.apply(variables, x.shape[0], method='initial_state')
+  for t in range(context.shape[1]):
+    filtered = step_of(model, variables, filtered, context[:, t], noise)[0]
+  given = {**variables, **constructors.given_noise(model, noise[:, None])}
+  drawn = jax.jit(lambda c: model.apply(given, c, 2, 0.0, method='generate', rngs=RNGS))(context)
   # Scored at its own prior mean: log-likelihood is at its mode there, whatever the flow does.
-  terms = model.apply(given, filtered, x[:, 0], method='step')[1]
-  prior = terms.latents.prior
-  mean = model.apply(given, filtered, prior.loc, method=decoded_mean, rngs=RNGS)
-  expected = model.apply(given, filtered, mean, method=through_flows)
+  terms = step_of(model, variables, filtered, x[:, 0], noise)[1]
+  decode = jax.jit(lambda s, z: model.apply(given, s, z, method=decoded_mean, rngs=RNGS))
+  expected = decode(filtered, terms.latents.prior.loc)
   np.testing.assert_allclose(drawn[:, 0], expected, rtol=1e-4, atol=1e-5)
   if 'bernoulli' not in name:  # whose mode may stay
     assert float(jnp.abs(drawn[:, 1] - drawn[:, 0]).max()) > 0
 
 
-def last_state(model, context):
-  state = model.initial_state(context.shape[0])
-  for t in range(context.shape[1]):
-    state = model.step(state, context[:, t])[0]
-  return state
-
-
 def decoded_mean(model, state, z):
-  core = model.core
-  while hasattr(state, 'base'):
-    state = state.base
-  features = core.features(state.latent, z)
-  # What temperature 0 draws: the mode, for binary data.
-  return core.likelihood.sample(core.decode(features, jnp.ones(z.shape[:1], bool)), 0.0)
+  """What temperature 0 draws given z: the mode, for binary data."""
+  core, latent = model.core, state
+  while hasattr(latent, 'base'):
+    latent = latent.base
+  decoded = core.decode(core.features(latent.latent, z), jnp.ones(z.shape[:1], bool))
+  return through_flows(model, state, core.likelihood.sample(decoded, 0.0))
 
 
 def through_flows(model, state, y):
