@@ -6,4 +6,4 @@ set -euo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh" || exit $?
 cd "$REPOSITORY"
-exec python -m pytest --numprocesses=2 --dist=loadfile "$@"
+exec python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder "$@"

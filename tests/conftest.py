@@ -1,5 +1,6 @@
 """Shared fixtures. Everything runs on CPU; subprocesses share one compilation cache."""
 
+import collections
 import os
 import pathlib
 import subprocess
@@ -9,11 +10,20 @@ import pytest
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 SUBPROCESS_ENVIRONMENT = dict(os.environ)
-# Tiny shapes compile longer than they run; subprocesses keep the real compiler.
-os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+# Tiny shapes compile longer than they run; subprocesses keep the real compiler, unless they say so.
+LIGHT_COMPILER = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
+os.environ.update(LIGHT_COMPILER)
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
+
+
+def pytest_collection_modifyitems(items):
+  """The longest files first, so that two workers end together; a slow test counts as thirty."""
+  weights = collections.Counter()
+  for item in items:
+    weights[item.path] += 30 if item.get_closest_marker('slow') else 1
+  items.sort(key=lambda item: -weights[item.path])
 
 
 @pytest.fixture(scope='session')
@@ -32,22 +42,48 @@ def session_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def environment(session_dir):
+def compiled_programs(session_dir):
+  """Environment by which the subprocesses of all workers share what they compile."""
+  base = session_dir.parent
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    base = base.parent
+  return {
+    'JAX_COMPILATION_CACHE_DIR': str(base / 'jax_cache'),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
+  }
+
+
+@pytest.fixture(scope='session')
+def environment(session_dir, compiled_programs):
   """Environment of subprocesses: one data folder and one compilation cache for all of them."""
   return {
     **SUBPROCESS_ENVIRONMENT,
+    **compiled_programs,
     'TFDS_DATA_DIR': str(session_dir / 'data'),
-    'JAX_COMPILATION_CACHE_DIR': str(session_dir / 'jax_cache'),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
     'PYTHONPATH': str(ROOT),
   }
 
 
 @pytest.fixture(scope='session')
+def light_environment(environment):
+  """For programs that run a few times only: optimising them would take most of the time."""
+  return {**environment, **LIGHT_COMPILER}
+
+
+@pytest.fixture(scope='session')
 def launch(environment):
   """Runs `python launch/NAME.py ARGUMENTS` from the repository root, as a user would."""
+  return _launcher(environment)
 
+
+@pytest.fixture(scope='session')
+def light_launch(light_environment):
+  """`launch` for programs that are many and short."""
+  return _launcher(light_environment)
+
+
+def _launcher(environment):
   def run(name, *arguments, timeout=300, **more_environment):
     return subprocess.run(
       [sys.executable, f'launch/{name}.py', *map(str, arguments)],
