@@ -268,6 +268,12 @@ def randomized(model, x, seed=3, scale=0.1):
   return jax.tree_util.tree_map_with_path(noisy, _initialize(model, x, seed))
 
 
+@functools.partial(jax.jit, static_argnums=0, static_argnames=('method', 'mutable'))
+def apply(model, variables, *arguments, **options):
+  """`model.apply`, compiled once for each model, method and shape; eagerly, every scan is anew."""
+  return model.apply(variables, *arguments, **options)
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _initialize(model, x, seed):
   key = jax.random.key(seed)

@@ -67,7 +67,11 @@ def filtered(num_iterations, **options):
   latent = jax.random.normal(KEY, (*x.shape[:2], 2))
   # Draws ±1 make the estimate of this quadratic F_t exact.
   noise = {'noise': {'latent': latent, 'free_energy': jnp.broadcast_to(UNIT, (2, 2))}}
-  return model.apply(noise, x), lg.make().apply({'noise': {'latent': latent}}, x), x
+  return (
+    constructors.apply(model, noise, x),
+    constructors.apply(lg.make(), {'noise': {'latent': latent}}, x),
+    x,
+  )
 
 
 def test_filtering_em_scores_as_the_exact_filtering_posterior():
@@ -133,10 +137,10 @@ def test_trained_avf_comes_within_a_percent_of_the_optimum(gradients, within):
 
   (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), jnp.arange(400))
   x = jnp.array(lg.sequences(2000, 8, seed=3), jnp.float32)
-  trained = model.apply({'params': params}, x, rngs={'sample': KEY})
-  best = lg.make().apply({}, x, rngs={'sample': KEY})
+  trained = constructors.apply(model, {'params': params}, x, rngs={'sample': KEY})
+  best = constructors.apply(lg.make(), {}, x, rngs={'sample': KEY})
   assert -trained.elbo.mean() < within * -best.elbo.mean()
-  untrained = lg.make(blind=True).apply({}, x, rngs={'sample': KEY})
+  untrained = constructors.apply(lg.make(blind=True), {}, x, rngs={'sample': KEY})
   assert -untrained.elbo.mean() > 1.3 * -best.elbo.mean()
 
 
@@ -183,9 +187,9 @@ def test_the_last_estimate_of_variational_em_only_judges():
   def run(which):
     noise = given['noise']['free_energy'].at[which].add(1.0)
     noise = {'latent': given['noise']['latent'], 'free_energy': noise}
-    return model.apply({**given, 'noise': noise}, x)
+    return constructors.apply(model, {**given, 'noise': noise}, x)
 
-  before, judge, first = model.apply(given, x), run(-1), run(0)
+  before, judge, first = constructors.apply(model, given, x), run(-1), run(0)
   np.testing.assert_array_equal(judge.latents.posterior.loc, before.latents.posterior.loc)
   assert np.all(np.asarray(judge.local != before.local))
   assert np.all(np.asarray(first.latents.posterior.loc != before.latents.posterior.loc))
@@ -196,9 +200,9 @@ def test_examples_do_not_mix():
   x = constructors.data(model)
   variables = constructors.randomized(model, x)
   given = {**variables, **constructors.given_noise(model, jnp.array([0.4, -1.1]))}
-  together = model.apply(given, x).elbo
+  together = constructors.apply(model, given, x).elbo
   for k in range(3):
-    alone = model.apply(given, x[k : k + 1]).elbo
+    alone = constructors.apply(model, given, x[k : k + 1]).elbo
     np.testing.assert_allclose(together[k : k + 1], alone, rtol=1e-4)
 
 
@@ -252,7 +256,7 @@ def test_em_gradients_are_local(inference):
 
   def terms(shift, gradients):
     model = lg.make(inference(2), gradients=gradients)
-    return model.apply({**given, 'params': {'inference': {'shift': shift}}}, x)
+    return constructors.apply(model, {**given, 'params': {'inference': {'shift': shift}}}, x)
 
   shift = jnp.full((4, 2), 0.1)
   local = jax.jacobian(lambda s: terms(s, 'em').local.sum(axis=0))(shift)  # [T, T, Z]
@@ -313,7 +317,7 @@ def test_bptt_is_the_derivative_of_the_bound(name):
   def bound(step):
     moved = [leaf + step * d for leaf, d in zip(leaves, direction, strict=True)]
     params = jax.tree.unflatten(tree, moved)
-    return model.apply({**variables, 'params': params, **given}, x).elbo.mean()
+    return constructors.apply(model, {**variables, 'params': params, **given}, x).elbo.mean()
 
   exact = float(jax.grad(bound)(0.0))
   size = 2e-3
@@ -327,11 +331,13 @@ def test_annealing_reaches_the_inference():
   model = lg.make(Iterative(2, update_rule='sgd', step_size=0.05, num_iterations=5))
   noise = constructors.given_noise(model, jnp.zeros((20, 3, 2)))
   kl = [
-    float(model.apply({**noise, 'annealing': {'kl_weight': jnp.array(w)}}, x).kl.mean())
+    float(
+      constructors.apply(model, {**noise, 'annealing': {'kl_weight': jnp.array(w)}}, x).kl.mean()
+    )
     for w in (0.0, 0.5, 1.0)
   ]
   assert kl[0] > kl[1] > kl[2]
-  np.testing.assert_allclose(kl[2], model.apply(noise, x).kl.mean(), rtol=1e-6)
+  np.testing.assert_allclose(kl[2], constructors.apply(model, noise, x).kl.mean(), rtol=1e-6)
 
 
 # ---- encodings -----------------------------------------------------------------------------------

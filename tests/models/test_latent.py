@@ -48,8 +48,8 @@ def test_running_statistics_are_used_in_evaluation(frames):
   """A sequence's terms don't depend on those beside it, and nothing is updated."""
   model, variables, x = frames
   given = {**variables, **constructors.given_noise(model, jnp.array([0.4, -1.1]))}
-  both = model.apply(given, x)
-  alone = model.apply(given, x[:1])
+  both = constructors.apply(model, given, x)
+  alone = constructors.apply(model, given, x[:1])
   np.testing.assert_allclose(both.elbo[:1], alone.elbo, rtol=1e-4)
 
 
@@ -68,9 +68,9 @@ def test_the_first_states_of_recurrent_networks_are_shared_by_the_batch():
     own = variables['params']['inference']['lstm']
     np.testing.assert_array_equal(c, np.tile(own[f'initial_c_{layer}'], (3, 1)))
     np.testing.assert_array_equal(h, np.tile(own[f'initial_h_{layer}'], (3, 1)))
-  both = model.apply(given, x)
+  both = constructors.apply(model, given, x)
   for k in range(3):
-    alone = model.apply(given, x[k : k + 1])
+    alone = constructors.apply(model, given, x[k : k + 1])
     np.testing.assert_allclose(both.elbo[k : k + 1], alone.elbo, rtol=1e-4)
 
 
@@ -79,7 +79,8 @@ def test_draws_of_two_keys_differ_and_of_one_agree():
   x = constructors.data(model)
   variables = constructors.randomized(model, x)
   one, again, other = (
-    model.apply(variables, x, rngs={'sample': jax.random.key(seed)}) for seed in (0, 0, 1)
+    constructors.apply(model, variables, x, rngs={'sample': jax.random.key(seed)})
+    for seed in (0, 0, 1)
   )
   np.testing.assert_array_equal(one.latents.z, again.latents.z)
   assert np.all(np.asarray(one.latents.z != other.latents.z))
@@ -94,7 +95,7 @@ def test_the_posterior_of_the_last_z_conditions_prior_and_posterior():
   model = constructors.slvm()
   x = constructors.data(model, steps=3)
   variables = constructors.randomized(model, x, scale=0.5)
-  terms = model.apply(variables, x, rngs={'sample': jax.random.key(0)})
+  terms = constructors.apply(model, variables, x, rngs={'sample': jax.random.key(0)})
 
   def by_hand(model, z):
     state, priors = model.initial_latent(x.shape[0]), []
@@ -103,7 +104,7 @@ def test_the_posterior_of_the_last_z_conditions_prior_and_posterior():
       state = model.transition(state, z[:, t], x[:, t])
     return jax.tree.map(lambda *p: jnp.stack(p, axis=1), *priors)
 
-  expected = model.apply(variables, terms.latents.z, method=by_hand)
+  expected = constructors.apply(model, variables, terms.latents.z, method=by_hand)
   np.testing.assert_allclose(terms.latents.prior.loc, expected.loc, rtol=1e-5, atol=1e-6)
   np.testing.assert_allclose(terms.latents.prior.log_scale, expected.log_scale, atol=1e-6)
 
@@ -131,7 +132,7 @@ def test_log_ratio_is_of_the_same_z_in_both():
   latents_of = constructors.slvm()
   x = constructors.data(latents_of, steps=2)
   variables = constructors.randomized(latents_of, x)
-  terms = latents_of.apply(variables, x, rngs={'sample': jax.random.key(0)})
+  terms = constructors.apply(latents_of, variables, x, rngs={'sample': jax.random.key(0)})
   p, q, z = terms.latents.prior, terms.latents.posterior, terms.latents.z
 
   def log_prob(normal: Normal):

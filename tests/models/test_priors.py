@@ -51,7 +51,7 @@ def two_forms():
 
 def test_a_flow_in_the_prior_is_a_flow_around_it(two_forms):
   (model, variables), (other, same), z = two_forms
-  found, expected = model.apply(variables, z), other.apply(same, z)
+  found, expected = constructors.apply(model, variables, z), constructors.apply(other, same, z)
   np.testing.assert_allclose(found.elbo, expected.elbo, rtol=1e-4, atol=1e-4)
   assert float(jnp.abs(expected.log_det).min()) > 1e-3
 
@@ -80,8 +80,10 @@ def test_draws_agree_for_the_same_noise(two_forms):
       drawn.append(z_t)
     return jnp.stack(drawn, axis=1)
 
-  found = model.apply(variables, method=through_prior)
-  np.testing.assert_allclose(found, other.apply(same, method=through_flow), rtol=1e-4, atol=1e-4)
+  found = constructors.apply(model, variables, method=through_prior)
+  np.testing.assert_allclose(
+    found, constructors.apply(other, same, method=through_flow), rtol=1e-4, atol=1e-4
+  )
 
 
 def test_density_is_that_of_u_less_the_log_scales(two_forms):
@@ -90,9 +92,11 @@ def test_density_is_that_of_u_less_the_log_scales(two_forms):
   _, shown = other.apply(same, z, mutable=['visuals'])
   u = (np.asarray(z) - shown['visuals']['shift'][0]) / shown['visuals']['scale'][0]
   inner = AsModel(model.event_shape, prior=model.prior.base)
-  of_u = inner.apply({'params': {'prior': variables['params']['prior']['base']}}, jnp.array(u))
+  of_u = constructors.apply(
+    inner, {'params': {'prior': variables['params']['prior']['base']}}, jnp.array(u)
+  )
   log_scales = np.log(shown['visuals']['scale'][0]).sum(axis=-1)
-  found = model.apply(variables, z).elbo
+  found = constructors.apply(model, variables, z).elbo
   np.testing.assert_allclose(found, of_u.elbo - log_scales, rtol=1e-4, atol=1e-4)
 
 
@@ -100,9 +104,9 @@ def test_an_identity_flow_in_the_prior_changes_nothing():
   model, variables, z = as_model(constructors.flow_prior())
   params = variables['params']['prior']
   flat = {**params, 'flow': jax.tree.map(jnp.zeros_like, params['flow'])}
-  found = model.apply({'params': {'prior': flat}}, z)
+  found = constructors.apply(model, {'params': {'prior': flat}}, z)
   inner = AsModel(model.event_shape, prior=model.prior.base)
-  expected = inner.apply({'params': {'prior': params['base']}}, z)
+  expected = constructors.apply(inner, {'params': {'prior': params['base']}}, z)
   np.testing.assert_allclose(found.elbo, expected.elbo, rtol=1e-5)
 
 
@@ -115,7 +119,10 @@ def test_a_flow_in_the_prior_of_a_flow_in_the_prior():
   own = variables['params']['prior']
   middle_params = {'base': {'prior': own['base']['base']}, 'flow': own['base']['flow']}
   same = {'params': {'base': middle_params, 'flow': own['flow']}}
-  found, expected = model.apply(variables, z).elbo, outer.apply(same, z).elbo
+  found, expected = (
+    constructors.apply(model, variables, z).elbo,
+    constructors.apply(outer, same, z).elbo,
+  )
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -129,7 +136,7 @@ def test_the_first_step(first_step):
     first = model.prior.distribution(state)
     return first, model.prior.distribution(model.prior.advance(state, z[:, 0]))
 
-  first, second = model.apply(variables, z, method=distributions)
+  first, second = constructors.apply(model, variables, z, method=distributions)
   assert first.loc.shape == (3, constructors.LATENT)
   if first_step == 'standard':
     np.testing.assert_array_equal(first.loc, 0.0)
@@ -140,7 +147,7 @@ def test_the_first_step(first_step):
   else:
     # As if after z_0 = 0: the same network with its own first states.
     other = AsModel(model.event_shape, prior=constructors.lstm_prior(first_step='standard'))
-    _, expected = other.apply(variables, jnp.zeros_like(z), method=distributions)
+    _, expected = constructors.apply(other, variables, jnp.zeros_like(z), method=distributions)
     np.testing.assert_allclose(first.loc, expected.loc, rtol=1e-5)
   assert float(second.loc.std(axis=0).min()) > 0
   grads = jax.grad(lambda p: model.apply({'params': p}, z).elbo.sum())(variables['params'])

@@ -24,7 +24,7 @@ def make(name, steps=6):
 
 def score(model, given, carry, x, reset):
   collections = {**given, 'carry': carry, 'stream': {'reset': jnp.array(reset)}}
-  terms, updated = model.apply(collections, x, mutable=['carry'])
+  terms, updated = constructors.apply(model, collections, x, mutable=('carry',))
   return terms, updated['carry']
 
 
@@ -35,7 +35,7 @@ def test_two_halves_score_as_the_whole(name):
   first, carry = score(model, given, carry, x[:, :4], [True] * 3)
   second, _ = score(model, given, carry, x[:, 4:], [False] * 3)
   found = jnp.concatenate([first.elbo, second.elbo], axis=1)
-  np.testing.assert_allclose(found, model.apply(given, x).elbo, rtol=1e-4)
+  np.testing.assert_allclose(found, constructors.apply(model, given, x).elbo, rtol=1e-4)
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -44,7 +44,7 @@ def test_rows_begin_anew_where_they_are_reset(name):
   carry = model.apply(given, 3, method='empty_carry')
   _, carry = score(model, given, carry, x[:, :4], [True] * 3)
   found, _ = score(model, given, carry, x[:, 4:], [False, True, False])
-  fresh = model.apply(given, x[:, 4:]).elbo
+  fresh = constructors.apply(model, given, x[:, 4:]).elbo
   np.testing.assert_allclose(found.elbo[1], fresh[1], rtol=1e-5)
   assert not np.allclose(found.elbo[0], fresh[0], rtol=1e-3)
 
@@ -72,4 +72,4 @@ def test_training_keeps_the_state_and_evaluates_without_it():
     rtol=1e-7,
     atol=0,
   )
-  model.apply(after.evaluated, x, mask, rngs={'sample': jax.random.key(0)})
+  constructors.apply(model, after.evaluated, x, mask, rngs={'sample': jax.random.key(0)})

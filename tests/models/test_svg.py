@@ -37,14 +37,14 @@ def test_the_decoder_sees_maps_of_the_right_frame(made, skips, seen):
   model, variables, x = made
   model = model.copy(skips=skips)
   mask = jnp.ones(x.shape[:2], bool)
-  encoded = model.apply(variables, x, mask, method='encode')
+  encoded = constructors.apply(model, variables, x, mask, method='encode')
   start = model.apply(variables, 2, method='initial_memory')
-  (every,) = model.copy(skips='last').apply(variables, x, mask, method='encode').maps
+  (every,) = constructors.apply(model.copy(skips='last'), variables, x, mask, method='encode').maps
   for cuts in ((6,), (1,) * 6, (3, 1, 2), (1, 5)):
     memory, found, t = start, [], 0
     for steps in cuts:
       part = jax.tree.map(lambda v, t=t, steps=steps: v[:, t : t + steps], encoded)
-      memory, past = model.apply(variables, memory, part, method='remember')
+      memory, past = constructors.apply(model, variables, memory, part, method='remember')
       found.append(past)
       t += steps
     if seen is None:
@@ -71,9 +71,9 @@ def test_the_first_frame_has_a_density_of_its_own(made):
     second = recurrence(first, recurrence.project(model.encode(x, x[..., 0, 0, 0] > -1).h[:, 0]))
     return [model.prior_heads(hidden[-1])[0] for hidden in (first, second)]
 
-  first, second = model.apply(variables, method=by_hand)
+  first, second = constructors.apply(model, variables, method=by_hand)
   given = {**variables, **constructors.given_noise(model, jnp.array([0.4, -1.1]))}
-  prior = model.apply(given, x).latents.prior.loc
+  prior = constructors.apply(model, given, x).latents.prior.loc
   np.testing.assert_allclose(prior[:, 0], first, rtol=1e-5, atol=1e-6)
   np.testing.assert_allclose(prior[:, 1], second, rtol=1e-4, atol=1e-6)
 

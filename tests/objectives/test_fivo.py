@@ -108,8 +108,8 @@ def test_particles_weighted_by_hand():
   for t, key in enumerate(jax.random.split(jax.random.key(9), 3)):
     keys = jax.random.split(key, count + 1)[1:]
     for k in range(count):
-      states[k], terms = model.apply(
-        {}, states[k], x[:, t], method='step', rngs={'sample': keys[k]}
+      states[k], terms = constructors.apply(
+        model, {}, states[k], x[:, t], method='step', rngs={'sample': keys[k]}
       )
       weights[k] += np.asarray(terms.log_weight, np.float64)
   np.testing.assert_allclose(found.bound, np.log(np.exp(weights).mean(axis=0)), rtol=1e-4)
@@ -122,7 +122,9 @@ def test_an_exact_model_has_nothing_to_filter():
   x = constructors.data(model)
   variables = constructors.randomized(model, x)
   found = filtered(x, 3, model=model, variables=variables)
-  np.testing.assert_allclose(found.bound, model.apply(variables, x).elbo.sum(axis=1), rtol=1e-4)
+  np.testing.assert_allclose(
+    found.bound, constructors.apply(model, variables, x).elbo.sum(axis=1), rtol=1e-4
+  )
 
 
 # ---- flows, masks, context -----------------------------------------------------------------------
@@ -143,11 +145,11 @@ def test_a_flow_outside_adds_its_log_det(boundary):
   noise = jnp.array([0.4, -1.1])
   nested = {**variables, 'noise': {'base': {'latent': noise}}}
   found = filtered(x, 2, model=model, variables=nested)
-  y, log_det = model.apply(variables, x, mask, method='without_flows')
+  y, log_det = constructors.apply(model, variables, x, mask, method='without_flows')
   assert y.shape[1] == STEPS - (2 if boundary == 'context' else 0)
   base = filtered(y, 2, variables={'noise': {'latent': noise}})
   np.testing.assert_allclose(found.bound, base.bound - log_det.sum(axis=1), rtol=1e-4)
-  terms = model.apply(nested, x, mask)
+  terms = constructors.apply(model, nested, x, mask)
   np.testing.assert_allclose(log_det, terms.log_det[:, -y.shape[1] :], rtol=1e-5, atol=1e-6)
   np.testing.assert_allclose(found.bound, terms.log_weight.sum(axis=1), rtol=1e-4)
   assert found.resampled.shape == y.shape[:2]
@@ -156,7 +158,7 @@ def test_a_flow_outside_adds_its_log_det(boundary):
 def test_steps_before_the_first_are_not_counted():
   model, variables, x = under_a_flow('learned')
   nested = {**variables, 'noise': {'base': {'latent': jnp.array([0.4, -1.1])}}}
-  terms = model.apply(nested, x)
+  terms = constructors.apply(model, nested, x)
   for first in (0, 3, STEPS):
     found = filtered(x, 2, model=model, variables=nested, first=first)
     expected = terms.log_weight[:, first:].sum(axis=1)
@@ -201,7 +203,7 @@ def test_terms_are_means_over_particles():
   model, variables, x = under_a_flow('context')
   nested = {**variables, 'noise': {'base': {'latent': jnp.array([0.4, -1.1])}}}
   found = filtered(x, 2, model=model, variables=nested, first=4).terms
-  expected = model.apply(nested, x)
+  expected = constructors.apply(model, nested, x)
   for name in ('log_likelihood', 'kl', 'log_det'):
     terms = np.asarray(getattr(found, name))
     np.testing.assert_array_equal(terms[:, :2], 0.0)

@@ -34,7 +34,7 @@ def test_one_sample_is_the_elbo():
   x = jnp.array(lg.sequences(6, STEPS), jnp.float32)
   model, mask, key = lg.make(), jnp.ones((6, STEPS), bool), jax.random.key(3)
   bound, terms, _ = iwae.importance_bound(model, {}, x, mask, key[None], jnp.float32(1.0))
-  own = model.apply({}, x, mask, rngs={'sample': key})
+  own = constructors.apply(model, {}, x, mask, rngs={'sample': key})
   np.testing.assert_allclose(bound, own.log_weight.sum(axis=1), rtol=1e-5)
   np.testing.assert_allclose(terms.kl[0], own.kl, rtol=1e-5, atol=1e-6)
   expected = []
@@ -88,7 +88,7 @@ def test_weight_of_the_divergence():
   """log p(x | z) - w (log q - log p); nothing is left of the ratio at w = 0."""
   x = jnp.array(lg.sequences(2, STEPS), jnp.float32)
   mask = jnp.ones((2, STEPS), bool).at[1, 3:].set(False)
-  terms = lg.make().apply({}, x, mask, rngs={'sample': jax.random.key(0)})
+  terms = constructors.apply(lg.make(), {}, x, mask, rngs={'sample': jax.random.key(0)})
   ratio = terms.latents.log_ratio * mask
   for weight in (0.0, 0.3, 1.0):
     found = iwae.tempered(terms, jnp.float32(weight))
@@ -116,6 +116,7 @@ def test_collections_change_only_in_training():
   variables = {**variables, 'noise': {'base': {'latent': jnp.zeros(constructors.LATENT)}}}
   keys = jax.random.split(jax.random.key(0), 2)
 
+  @functools.partial(jax.jit, static_argnames='mutable')
   def bound(x, mutable=()):
     mask = jnp.ones(x.shape[:2], bool)
     return iwae.importance_bound(model, variables, x, mask, keys, mutable=mutable)

@@ -20,10 +20,10 @@ SETTINGS = {
 
 
 @functools.cache
-def case(name='slvm dcgan batch'):
+def case(name='slvm dcgan batch', scale=0.1):
   model = constructors.MODELS[name]()
   x = constructors.data(model, batch=2, steps=4 + model.min_context)
-  variables = constructors.randomized(model, x)
+  variables = constructors.randomized(model, x, scale=scale)
   params = variables.pop('params')
   return model, params, variables, {'x': x, 'mask': jnp.ones(x.shape[:2], bool)}
 
@@ -37,7 +37,7 @@ def loss_and_gradient(settings, name='slvm dcgan batch'):
 
 def losses(settings, *steps):
   """Loss and metrics at steps of training."""
-  model, params, state, batch = case('slvm mlp')
+  model, params, state, batch = case('slvm mlp', scale=0.5)
   loss = jax.jit(objective.make_loss(settings, model, 'none'))
   found = [loss(params, state, batch, jax.random.key(0), jnp.int32(step)) for step in steps]
   return [(float(value), metrics) for value, (metrics, _) in found]
@@ -76,7 +76,7 @@ def test_one_importance_sample_is_the_negative_weight():
   settings = ObjectiveSettings(bound='iwae', num_samples=1)
   ((loss, _),) = losses(settings, 0)
   key = jax.random.split(jax.random.split(jax.random.key(0))[1], 1)[0]
-  terms = model.apply({'params': params, **state}, batch['x'], rngs={'sample': key})
+  terms = constructors.apply(model, {'params': params, **state}, batch['x'], rngs={'sample': key})
   np.testing.assert_allclose(loss, -terms.log_weight.mean(), rtol=1e-5)
 
 
