@@ -2,11 +2,13 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from afslvm import build, cli
 from afslvm.evaluation import published
+from afslvm.objectives.objective import make_loss
 from afslvm.reproduction.tables import AF_1
 from afslvm.training import loop
 from afslvm.training.experiment import Experiment
@@ -62,14 +64,34 @@ def test_describe_prints_the_count_of_the_paper(launch):
   assert 'AF paper, Table 3, KTH: 11302k (PyTorch’s LSTM cell' in done.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('config', ['bair/slvm_af1', 'moving_mnist/slvm_af2'])
-def test_paper_configs_train(config, tmp_path):
-  """Two steps on random frames, one sequence that leaves the latent model three steps."""
-  parts = build.parts(cli.load_config(f'configs/{config}.py'))
+def one_batch(parts):
+  """One sequence of random frames that leaves the latent model three steps."""
   length = parts.model.num_context + 3
   x = np.random.default_rng(0).integers(0, 256, (1, length, *parts.model.event_shape), np.uint8)
-  batch = {'x': x, 'mask': np.ones((1, length), bool)}
+  return {'x': x, 'mask': np.ones((1, length), bool)}
+
+
+@pytest.mark.parametrize('config', ['bair/slvm_af1', 'kth/slvm'])
+def test_paper_configs_have_gradients_of_the_right_shapes(config):
+  """Traced, not compiled: that takes a minute at this size, and is done once below."""
+  parts = build.parts(cli.load_config(f'configs/{config}.py'))
+  batch = one_batch(parts)
+  variables = build.abstract_variables(parts.model, batch['x'].shape[1])
+  params, state = variables['params'], {k: v for k, v in variables.items() if k != 'params'}
+  loss = make_loss(parts.objective, parts.model, 'gauss256')
+  grads, (metrics, new_state) = jax.eval_shape(
+    jax.grad(loss, has_aux=True), params, state, batch, jax.random.key(0), 0
+  )
+  assert (metrics['loss'].shape, metrics['loss'].dtype) == ((), np.float32)
+  for a, b in ((grads, params), (new_state, state)):
+    jax.tree.map(lambda a, b: np.testing.assert_equal((a.shape, a.dtype), (b.shape, b.dtype)), a, b)
+
+
+@pytest.mark.slow
+def test_a_paper_config_trains(tmp_path):
+  """Two steps of the largest one."""
+  parts = build.parts(cli.load_config('configs/moving_mnist/slvm_af2.py'))
+  batch = one_batch(parts)
 
   class Batches:
     def __next__(self):
@@ -81,7 +103,7 @@ def test_paper_configs_train(config, tmp_path):
   experiment = Experiment(
     model=parts.model,
     dequantisation='gauss256',
-    length=length,
+    length=batch['x'].shape[1],
     seed=0,
     train=TrainSettings(num_steps=2, batch_size=1, log_every=1),
     optimizer=parts.optimizer,
