@@ -26,12 +26,12 @@ def pytest_collection_modifyitems(items):
   items.sort(key=lambda item: -weights[item.path])
 
 
-@pytest.fixture(scope='module', autouse=True)
+@pytest.fixture(autouse=True)
 def forget_programs():
   """Frees compiled programs before their memory maps reach what Linux allows a process, 65,530."""
   yield
   maps = pathlib.Path('/proc/self/maps')
-  if 'jax' in sys.modules and maps.exists() and maps.read_bytes().count(b'\n') > 20_000:
+  if 'jax' in sys.modules and maps.exists() and maps.read_bytes().count(b'\n') > 45_000:
     sys.modules['jax'].clear_caches()
 
 

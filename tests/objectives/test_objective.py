@@ -28,6 +28,11 @@ def case(name='slvm dcgan batch', scale=0.1):
   return model, params, variables, {'x': x, 'mask': jnp.ones(x.shape[:2], bool)}
 
 
+def small_case():
+  """With weights so large that the divergence shows."""
+  return case('slvm mlp', scale=0.5)
+
+
 def loss_and_gradient(settings, name='slvm dcgan batch'):
   model, params, state, batch = case(name)
   loss = objective.make_loss(settings, model, 'none')
@@ -37,7 +42,7 @@ def loss_and_gradient(settings, name='slvm dcgan batch'):
 
 def losses(settings, *steps):
   """Loss and metrics at steps of training."""
-  model, params, state, batch = case('slvm mlp', scale=0.5)
+  model, params, state, batch = small_case()
   loss = jax.jit(objective.make_loss(settings, model, 'none'))
   found = [loss(params, state, batch, jax.random.key(0), jnp.int32(step)) for step in steps]
   return [(float(value), metrics) for value, (metrics, _) in found]
@@ -72,7 +77,7 @@ def test_a_flow_outside_trains_with_particles():
 
 
 def test_one_importance_sample_is_the_negative_weight():
-  model, params, state, batch = case('slvm mlp')
+  model, params, state, batch = small_case()
   settings = ObjectiveSettings(bound='iwae', num_samples=1)
   ((loss, _),) = losses(settings, 0)
   key = jax.random.split(jax.random.split(jax.random.key(0))[1], 1)[0]

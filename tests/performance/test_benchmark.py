@@ -1,0 +1,69 @@
+"""The benchmark binary, and what it is made of."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from afslvm.performance import benchmark, slowest
+
+
+def test_exponents():
+  assert benchmark.exponent([1, 2, 4], [3.0, 6.0, 12.0]) == pytest.approx(1.0)
+  assert benchmark.exponent([1, 2, 4], [3.0, 12.0, 48.0]) == pytest.approx(2.0)
+
+
+def test_the_slowest_operation_is_named_with_its_place():
+  def work(a):
+    with jax.named_scope('outer'):
+      product = a @ a
+    return jnp.tanh(product)
+
+  a = jnp.ones((600, 600))
+  compiled = jax.jit(work).lower(a).compile()
+  found = slowest.operations(compiled, lambda: [compiled(a) for _ in range(3)], 5)
+  assert 'outer' in found[0].place
+  assert found[0].seconds > 0
+  assert sum(operation.share for operation in found) <= 1 + 1e-6
+  assert [o.seconds for o in found] == sorted((o.seconds for o in found), reverse=True)
+
+
+@pytest.mark.slow
+def test_costs_of_a_config(light_launch):
+  done = light_launch(
+    'benchmark',
+    *('--config=configs/smoke.py', '--seconds=0.1', '--slowest=2', '--json'),
+    '--sweep=train.batch_size=2,4',
+  )
+  assert done.returncode == 0, done.stderr
+  report = json.loads(done.stdout)
+  assert set(report['measurements']) == {'', 'train.batch_size=2', 'train.batch_size=4'}
+  two, four = (report['measurements'][f'train.batch_size={n}'] for n in (2, 4))
+  assert (two['sequences'], four['sequences']) == (2, 4)
+  assert four['flops'] == pytest.approx(2 * two['flops'], rel=1e-6)
+  assert four['flops'] == pytest.approx(four['flops_xla'], rel=0.3)
+  for cost in report['measurements'].values():
+    assert 0 < cost['utilisation'] < 1
+    assert cost['compile_seconds'] > 0
+    assert cost['program_megabytes'] > 0
+    low, high = cost['step_seconds_range']
+    assert low <= cost['step_seconds'] <= high
+  assert len(report['slowest']) == 2
+  assert report['growth']['train.batch_size'] is not None
+
+
+@pytest.mark.parametrize(
+  ('sweep', 'words'),
+  [
+    ('data.lenght=7', 'data.length'),
+    ('data.length', 'must be KEY=VALUE,VALUE'),
+    ('train.batch_size=2,x', 'must be of type int'),
+    ('train.batch_size=2,0', 'train.batch_size'),
+  ],
+)
+def test_mistakes_end_in_one_line(sweep, words, light_launch):
+  done = light_launch('benchmark', '--config=configs/smoke.py', f'--sweep={sweep}')
+  assert done.returncode == 2
+  assert words in done.stderr
+  assert len(done.stderr.strip().splitlines()) == 1
