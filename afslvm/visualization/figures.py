@@ -90,8 +90,9 @@ def health(runs: list[Run]) -> tuple[bytes, bytes]:
         points = [(values['step'], values[key]) for values in history if key in values]
         axis.plot(*_xy(points), label=run.title, **style)
       last = history[-1].get('kl_per_step', [])
-      end = run.config['data']['length']
-      per_step.plot(range(end - len(last), end), last, **style)
+      first = run.config.get('objective', {}).get('first_scored', 0)
+      begin = max(first, run.model.min_context)
+      per_step.plot(range(begin, begin + len(last)), last, **style)
     kl.set(xlabel='optimiser step', ylabel='KL, nats/step')
     units.set(xlabel='optimiser step', ylabel='active units')
     units.yaxis.get_major_locator().set_params(integer=True)

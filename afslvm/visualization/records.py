@@ -32,12 +32,14 @@ class Evaluated:
     decorrelation: {'x': {'temporal_correlation', 'standard_deviation'}, '1/y': ...}.
     fingerprint: of the data.
     checkpoint: what was evaluated: 'step', 'parameters_sha256', ...
+    iterations: of an iterative inference; None for as many as it was trained with.
   """
 
   results: list[LikelihoodResult]
   decorrelation: dict[str, dict[str, float]]
   fingerprint: str
   checkpoint: dict[str, Any]
+  iterations: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +188,7 @@ def _evaluations(workdir: pathlib.Path) -> list[Evaluated]:
         {k: dict(v) for k, v in report.get('decorrelation', {}).items()},
         str(identity['data_fingerprint']),
         dict(identity['checkpoint']),
+        identity.get('settings', {}).get('inference_iterations'),
       )
     except (AfslvmError, KeyError, TypeError, ValueError, AttributeError):
       continue  # written by something else

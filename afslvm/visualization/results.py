@@ -33,6 +33,7 @@ class Entry(NamedTuple):
   title: str
   result: LikelihoodResult
   outdated: str  # the step that was evaluated, if the run has a better checkpoint since
+  iterations: int | None = None  # of an iterative inference, if not as trained
 
 
 @dataclasses.dataclass
@@ -54,6 +55,11 @@ class Column:
   def of(self, title: str) -> list[Entry]:
     """The numbers of one row."""
     return [entry for entry in self.entries if entry.title == title]
+
+  @property
+  def as_trained(self) -> list[Entry]:
+    """Those whose inference runs as many iterations as it was trained with, or has none."""
+    return [entry for entry in self.entries if entry.iterations is None]
 
   def add(self, entry: Entry):
     """Adds a number; the same number of a reference, from another run, stands there once."""
@@ -84,7 +90,7 @@ def columns(runs: list[Run]) -> list[Column]:
         answered.setdefault(key, set()).add(run.title)
         if result.name == own:
           step = str(evaluated.checkpoint.get('step', '?')) if old else ''
-          column.add(Entry(run.title, result, step))
+          column.add(Entry(run.title, result, step, evaluated.iterations))
         else:
           column.add(Entry(result.name, result, ''))
   return sorted(found.values(), key=lambda c: -len(answered[c.contract, c.fingerprint]))
@@ -98,9 +104,18 @@ def text_tables(runs: list[Run]) -> str:
     entries = sorted(
       column.entries, key=lambda e: titles.index(e.title) if e.title in titles else len(titles)
     )
-    results = [dataclasses.replace(e.result, name=e.title) for e in entries]
+    results = [dataclasses.replace(e.result, name=_name(e)) for e in entries]
     tables.append(contract_lib.table(results))
   return '\n\n'.join(tables)
+
+
+def _name(entry: Entry) -> str:
+  other = entry.iterations is not None
+  return f'{entry.title}, {_iterations(entry)}' if other else entry.title
+
+
+def _iterations(entry: Entry) -> str:
+  return f'{entry.iterations} inference iteration{"" if entry.iterations == 1 else "s"}'
 
 
 # ---- the page ------------------------------------------------------------------------------------
@@ -161,7 +176,10 @@ def _size(column: Column) -> str:
 
 
 def _is_best(column: Column, title: str, titles: list[str]) -> bool:
-  values = {t: min((e.result.leading.value for e in column.of(t)), default=None) for t in titles}
+  values = {
+    t: min((e.result.leading.value for e in column.as_trained if e.title == t), default=None)
+    for t in titles
+  }
   present = {t: value for t, value in values.items() if value is not None}
   return len(present) > 1 and title in present and present[title] == min(present.values())
 
@@ -177,7 +195,9 @@ def _model_cell(column: Column, run: Run, titles: list[str]) -> Html:
 def _cell(column: Column, entries: list[Entry], best: bool = False) -> Html:
   if not entries:
     return element('small', '–')
-  return markup.join([_number(entry, column.entries[0].result, best) for entry in entries])
+  entries = sorted(entries, key=lambda e: -1 if e.iterations is None else e.iterations)
+  usual = column.entries[0].result
+  return markup.join([_number(e, usual, best and e.iterations is None) for e in entries])
 
 
 def _number(entry: Entry, usual: LikelihoodResult, best: bool) -> Html:
@@ -188,6 +208,8 @@ def _number(entry: Entry, usual: LikelihoodResult, best: bool) -> Html:
     about.append(f'{r.num_sequences} sequences')
   if r.num_samples != usual.num_samples:
     about.append(f'{r.num_samples} draws')
+  if entry.iterations is not None:
+    about.append(f'with {_iterations(entry)}, not as trained')
   if entry.outdated:
     about.append(f'of step {entry.outdated}, not the present best')
   value = f'{limit}{r.leading.value:.3f}'

@@ -22,14 +22,15 @@ def _headline(column: tables.Column, titles: list[str]) -> str:
   c, floor = column.contract, column.contract.floor_nats_per_dim
   models: dict[str, LikelihoodResult] = {}
   others: dict[str, LikelihoodResult] = {}
-  for entry in column.entries:
+  for entry in column.as_trained or column.entries:
     group = models if entry.title in titles else others
     if entry.title not in group or entry.result.leading < group[entry.title].leading:
       group[entry.title] = entry.result
   ranked = sorted(models, key=lambda title: models[title].leading)
   needs = ', '.join(f'{title} {_value(models[title])}' for title in ranked)
   unit = column.entries[0].result.leading.unit
-  text = f'{c.protocol}, {tables.scored_in_words(c)}: {needs} {unit}'
+  split = '' if c.split == 'test' else f', {c.split} split'
+  text = f'{c.protocol}{split}, {tables.scored_in_words(c)}: {needs} {unit}'
   if others:
     best = min(others, key=lambda name: others[name].leading)
     text += f'; the best trivial reference, {best}, {_value(others[best])}'

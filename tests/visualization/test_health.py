@@ -4,7 +4,7 @@ import pathlib
 import pytest
 
 from afslvm.evaluation import diagnostics
-from afslvm.visualization import health, pictures, records, report
+from afslvm.visualization import figures, health, pictures, records, report, results, summary
 from tests.visualization.conftest import HEALTHY, write_validations
 from tests.visualization.test_report import Page, without_pictures
 
@@ -104,6 +104,32 @@ def test_kl_stands_with_the_bound(latent_run, evaluate):
   text = report.build([without_pictures(dataclasses.replace(run, records=found))])
   assert text.count('KL/step 8.56 nats') == 1
   assert 'KL/step' not in report.build([without_pictures(run)])
+
+
+def test_other_numbers_of_iterations_are_named_and_lead_nothing(latent_run, evaluate):
+  run = evaluate(latent_run, 'af_paper', 'gauss256', (3, 8), 3.0)
+  (evaluated,) = run.records.evaluations
+  better = dataclasses.replace(evaluated.results[0], nats_per_dim=2.0)
+  more = dataclasses.replace(
+    evaluated, results=[better, *evaluated.results[1:]], iterations=8, fingerprint='feedbeef'
+  )
+  evaluated = dataclasses.replace(evaluated, fingerprint='feedbeef')
+  found = dataclasses.replace(run.records, evaluations=[more, evaluated])
+  run = dataclasses.replace(run, records=found)
+  table = results.results_table([run])
+  assert 'with 8 inference iterations, not as trained' in table
+  assert table.index('3.000') < table.index('2.000')
+  (headline,) = summary.headlines([run])
+  assert '3.000' in headline
+  assert '2.000' not in headline
+  assert 'SLVM, 8 inference iterations' in results.text_tables([run])
+
+
+def test_divergences_of_whole_songs_begin_where_they_are_scored(music_run):
+  """Songs are longer than the clips of training."""
+  run = write_validations(music_run, {**HEALTHY, 'kl_per_step': [2.0] + [1.0] * 39})
+  light, _ = figures.health([run])
+  assert '−' not in light.decode()
 
 
 def test_reading_a_folder_without_metrics(tmp_path):
