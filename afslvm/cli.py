@@ -156,6 +156,13 @@ def _check_override(config: ConfigDict, dotted: str, value: str):
       raise ConfigError(f'--config.{dotted}={value!r} must be of type {kind.__name__}') from None
 
 
+def given_config() -> tuple[str, list[str]]:
+  """The --config of this program as it was given: FILE.py[:ARGUMENT], and overrides 'a.b=value'."""
+  values = dict(_config_arguments(sys.argv[1:]))
+  path = values.pop('config')
+  return path, [f'{key.removeprefix("config.")}={value}' for key, value in values.items()]
+
+
 def load_config(path: str) -> ConfigDict:
   """Runs `get_config` of 'FILE.py' or 'FILE.py:ARGUMENT'.
 

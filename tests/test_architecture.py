@@ -33,6 +33,7 @@ INTERNAL = {
     *(*BASICS, *PURE, BASE, *OBJECTIVES, 'afslvm.data'),
     'afslvm.evaluation.diagnostics',
   ),
+  'performance': (*BASICS, *PURE, BASE, *OBJECTIVES, 'afslvm.training'),
   'visualization': (
     *(*BASICS, *PURE, BASE, *OBJECTIVES, 'afslvm.data'),
     *('afslvm.evaluation', 'afslvm.training'),
@@ -114,7 +115,9 @@ def test_folder_imports_of_others_what_it_may(folder):
   assert not violations(files, lambda path: path.split('.')[0] in allowed)
 
 
-@pytest.mark.parametrize('folder', ['objectives', 'training', 'evaluation', 'visualization'])
+@pytest.mark.parametrize(
+  'folder', ['objectives', 'training', 'evaluation', 'performance', 'visualization']
+)
 def test_no_concrete_model_is_named(folder):
   """Neither imported nor spelled: code over any model asks for none."""
   names = {'temporal_flow', 'standard_normal', 'TemporalFlow', 'StandardNormal'}

@@ -17,6 +17,7 @@ SMOKE = {
   'launch/test.sh': '--collect-only -q tests/test_cli.py',
   'launch/reproduce.py': '--scale=quick --rows=slvm_af2 --seeds=1 --override=train.num_steps=4',
   'launch/evaluate.py': '--num_sequences=32',
+  'launch/benchmark.py': '--seconds=0.1',
   'launch/generate.py': '--num_sequences=2 --num_samples=2 --num_frames=3',
 }
 

@@ -14,18 +14,14 @@ from jax.sharding import Mesh
 
 from afslvm import files
 from afslvm.errors import DataError, NumericsError
-from afslvm.objectives.objective import make_loss
-from afslvm.training import checkpoint, distributed, randomness, receipt
+from afslvm.training import checkpoint, distributed, program, receipt
 from afslvm.training.experiment import Batch, Experiment
-from afslvm.training.optimizer import make_optimizer
 from afslvm.training.progress import Progress, format_duration
 from afslvm.training.signals import StopRequest
-from afslvm.training.state import TrainState, abstract_state, create_state
-from afslvm.training.step import make_train_step
+from afslvm.training.state import TrainState, abstract_state
 from afslvm.training.summaries import Summaries
 from afslvm.training.validation import ValidationHistory, make_validation
 from afslvm.training.workdir import Workdir
-from afslvm.transforms import preprocessing
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +57,7 @@ def train(workdir: Workdir, experiment: Experiment) -> int:
   batches = experiment.training_batches()
   state = _initial_or_restored(experiment, checkpoints, batches, mesh)
   start = int(state.step)
-  train_step = _compiled_step(experiment, mesh)
+  train_step = program.compiled_step(experiment, mesh)
   validate = make_validation(experiment, mesh)
   history = ValidationHistory(workdir, experiment)
   summaries = Summaries(workdir.path / 'tensorboard', experiment, start)
@@ -151,28 +147,7 @@ def _initial_or_restored(
     log.info('resuming from step %d (verified)', int(state.step))
     return state
   first = distributed.to_devices(next(experiment.training_batches()), mesh)
-  optimizer = make_optimizer(experiment.optimizer, experiment.train.num_steps)
-
-  def create(batch):
-    key = randomness.stream(experiment.seed, 'first batch')
-    x = preprocessing.dequantise(key, batch['x'], experiment.dequantisation)
-    use_ema = experiment.optimizer.ema_decay > 0
-    rows = experiment.stream_rows
-    return create_state(experiment.model, optimizer, x, experiment.seed, use_ema, rows)
-
-  # This runs once: on CPU, optimising the draws of a hundred arrays takes far longer than drawing.
-  on_cpu = jax.default_backend() == 'cpu'
-  options = {'xla_backend_optimization_level': 0} if on_cpu else None
-  whole = distributed.replicated(mesh)
-  return jax.jit(create, out_shardings=whole, compiler_options=options)(first)
-
-
-def _compiled_step(experiment: Experiment, mesh: Mesh):
-  loss = make_loss(experiment.objective, experiment.model, experiment.dequantisation)
-  optimizer = make_optimizer(experiment.optimizer, experiment.train.num_steps)
-  step = make_train_step(loss, optimizer, experiment.seed, experiment.optimizer.ema_decay)
-  whole, parts = distributed.replicated(mesh), distributed.sharded(mesh)
-  return jax.jit(step, in_shardings=(whole, parts), out_shardings=(whole, whole), donate_argnums=0)
+  return program.first_state(experiment, first, mesh)
 
 
 def _timing(

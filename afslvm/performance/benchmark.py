@@ -1,0 +1,123 @@
+"""What one training step of an experiment costs on this machine."""
+
+import math
+import statistics
+import time
+from typing import Any, NamedTuple
+
+import jax
+
+from afslvm.performance import flops, slowest
+from afslvm.training import distributed, program, receipt
+from afslvm.training.experiment import Experiment
+
+GROUPS = 5  # of steps that are timed one after another
+
+
+class Cost(NamedTuple):
+  """Of a training step, its optimiser included.
+
+  Attributes:
+    compile_seconds: from the traced function to the program.
+    step_seconds: the median over `GROUPS` groups of steps.
+    step_seconds_range: of the fastest and the slowest group.
+    sequences: in the global batch.
+    frames: in the global batch, those that are given included.
+    flops: of matrix products and convolutions in a step (`flops.of_function`), over all devices.
+    flops_xla: what XLA's cost analysis says, which takes the body of a loop once; 0 if nothing.
+    program_megabytes: arguments, results and temporary values of the program on one device.
+    peak_megabytes: of the device, or of this process where the device doesn't say.
+    devices: that share the batch.
+  """
+
+  compile_seconds: float
+  step_seconds: float
+  step_seconds_range: tuple[float, float]
+  sequences: int
+  frames: int
+  flops: int
+  flops_xla: float
+  program_megabytes: float
+  peak_megabytes: float
+  devices: int
+
+  @property
+  def frames_per_second(self) -> float:
+    """Of training."""
+    return self.frames / self.step_seconds
+
+  def utilisation(self, peak: float) -> float:
+    """Achieved FLOP/s over those of as many devices that reach `peak`."""
+    return self.flops / self.step_seconds / (peak * self.devices)
+
+
+def measure(
+  experiment: Experiment, seconds: float, num_slowest: int = 0
+) -> tuple[Cost, list[slowest.Operation]]:
+  """Compiles the step, runs it for about `seconds`, and names its slowest operations.
+
+  Args:
+    experiment: of which the first batch is used over and over.
+    seconds: of the timed steps; at least `GROUPS` steps are made.
+    num_slowest: how many operations to name; with 0 none are traced.
+  """
+  mesh = distributed.make_mesh()
+  distributed.check_batch_size(experiment.train.batch_size, mesh)
+  batch = distributed.to_devices(next(experiment.training_batches()), mesh)
+  state = program.first_state(experiment, batch, mesh)
+  step = program.compiled_step(experiment, mesh)
+  began = time.perf_counter()
+  lowered = step.lower(state, batch)
+  compiled = lowered.compile()
+  compile_seconds = time.perf_counter() - began
+  count = flops.of_function(step, state, batch)
+
+  def run(state, steps):
+    for _ in range(steps):
+      state, _ = compiled(state, batch)
+    return jax.block_until_ready(state)
+
+  state, _ = _timed(run, state, 1)  # the first is slower
+  state, once = _timed(run, state, 1)
+  steps, times = max(1, round(seconds / once / GROUPS)), []
+  for _ in range(GROUPS):
+    state, spent = _timed(run, state, steps)
+    times.append(spent / steps)
+  cost = Cost(
+    compile_seconds=compile_seconds,
+    step_seconds=statistics.median(times),
+    step_seconds_range=(min(times), max(times)),
+    sequences=experiment.train.batch_size,
+    frames=experiment.train.batch_size * experiment.length,
+    flops=count,
+    flops_xla=float((compiled.cost_analysis() or {}).get('flops', 0.0)),
+    program_megabytes=_program_megabytes(compiled),
+    peak_megabytes=receipt.peak_memory_mb(),
+    devices=mesh.size,
+  )
+  named = []
+  if num_slowest:
+    named = slowest.operations(compiled, lambda: compiled(state, batch), num_slowest)
+  return cost, named
+
+
+def _timed(run: Any, state: Any, steps: int) -> tuple[Any, float]:
+  began = time.perf_counter()
+  state = run(state, steps)
+  return state, time.perf_counter() - began
+
+
+def _program_megabytes(compiled: Any) -> float:
+  memory = compiled.memory_analysis()
+  if memory is None:
+    return 0.0
+  used = memory.argument_size_in_bytes + memory.output_size_in_bytes
+  return (used - memory.alias_size_in_bytes + memory.temp_size_in_bytes) / 1e6
+
+
+def exponent(sizes: list[float], seconds: list[float]) -> float:
+  """The slope of log seconds over log size by least squares: 1 where the cost is linear."""
+  if len(set(sizes)) < 2:
+    return math.nan
+  x, y = ([math.log(value) for value in values] for values in (sizes, seconds))
+  return statistics.linear_regression(x, y).slope
