@@ -82,10 +82,11 @@ class ConvConditioner(nn.Module):
     outputs = self.patch**2 * self.event_shape[-1]
     deep = self.channels if self.decoder_depth else self.window * self._encoded_channels
     fan_in = 9 * (deep + self.window * self._skipped_channels)
-    init = _head_init(self.head_initialization, fan_in)
+    options = _head_init(self.head_initialization, fan_in)
     # Accelerators round float32 convolutions to fewer bits unless told not to.
-    self.shift_head = nn.Conv(outputs, (3, 3), precision='highest', **init)
-    self.log_scale_head = nn.Conv(outputs, (3, 3), precision='highest', **init)
+    options.update(precision='highest', conv_general_dilated=conv.convolve)
+    self.shift_head = nn.Conv(outputs, (3, 3), **options)
+    self.log_scale_head = nn.Conv(outputs, (3, 3), **options)
 
   @property
   def feature_shape(self) -> EventShape:

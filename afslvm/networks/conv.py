@@ -1,6 +1,8 @@
 """Convolution blocks on frames [N, H, W, C], and the initialisations a config can choose."""
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +13,64 @@ from afslvm.types import Array
 
 NORMALIZATIONS = ('batch', 'group', 'none')
 INITIALIZATIONS = ('lecun', 'pytorch', 'xavier', 'small')
+
+# Inputs and outputs of a convolution that XLA:CPU still finds in its caches, in values. Measured
+# with 8 to 192 channels on 16 x 16 to 64 x 64 maps; see docs/performance.md.
+_CACHED_VALUES = 2**22
+
+
+def reformulated() -> bool:
+  """Whether convolutions are computed in the forms that are fast on CPU: the same sums, reordered.
+
+  Elsewhere the plain operators are the fast ones.
+  """
+  return jax.default_backend() == 'cpu'
+
+
+def convolve(x: Array, kernel: Array, *options: Any, **named: Any) -> Array:
+  """`lax.conv_general_dilated`, for `nn.Conv`; its gradient on CPU is that of `by_parts`."""
+  plain = functools.partial(_plain, options=options, named=named)
+  channels, features = kernel.shape[-2:]
+  values = x.size // channels * (channels + features)  # of x and y
+  if reformulated() and values > _CACHED_VALUES:
+    return by_parts(plain, x, kernel)
+  return plain(x, kernel)
+
+
+def _plain(x: Array, kernel: Array, options: tuple, named: dict[str, Any]) -> Array:
+  return jax.lax.conv_general_dilated(x, kernel, *options, **named)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def by_parts(plain: Callable[[Array, Array], Array], x: Array, kernel: Array) -> Array:
+  """`plain(x, kernel)`, bilinear, whose gradient of the kernel is summed over parts of the batch.
+
+  As one convolution, whose kernel is a gradient as large as the maps and as long as the batch, it
+  takes two to three times as long as the others on CPU, above all for transposing what no longer
+  is in the caches.
+
+  Args:
+    plain: (x, kernel) -> y, both linear; y[n] depends on x[n] only.
+    x: [N, H, W, C].
+    kernel: of the convolution.
+  """
+  return plain(x, kernel)
+
+
+def _forward(plain: Any, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+  return plain(x, kernel), (x, kernel)
+
+
+def _backward(plain: Any, inputs: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+  x, kernel = inputs
+  (dx,) = jax.linear_transpose(lambda x: plain(x, kernel), x)(dy)
+  size = max(1, _CACHED_VALUES * len(x) // (x.size + dy.size))
+  parts = [slice(i, i + size) for i in range(0, len(x), size)]
+  terms = [jax.linear_transpose(functools.partial(plain, x[n]), kernel)(dy[n])[0] for n in parts]
+  return dx, sum(terms[1:], terms[0])
+
+
+by_parts.defvjp(_forward, _backward)
 
 
 def kernel_init(name: str) -> nn.initializers.Initializer:
@@ -77,6 +137,7 @@ def conv3x3(features: int, initialization: str, channels: int, name: str, **opti
     kernel_init=kernel_init(initialization),
     bias_init=bias_init(initialization, 9 * channels),
     name=name,
+    conv_general_dilated=convolve,
     **options,
   )
 

@@ -83,8 +83,8 @@ class StridedConv(nn.Module):
     kernel = self.param('kernel', conv.kernel_init(self.initialization), shape)
     bias = self.param('bias', conv.bias_init(self.initialization, fan_in), (self.features,))
     function = upsample if self.transposed else downsample
-    blocks = jax.default_backend() == 'cpu'
-    y = function(x.astype(self.dtype), kernel.astype(self.dtype), blocks, self.precision)
+    x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+    y = function(x, kernel, conv.reformulated(), self.precision)
     return y + bias.astype(self.dtype)
 
 
