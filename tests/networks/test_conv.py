@@ -34,7 +34,9 @@ def test_a_gradient_by_parts_is_the_gradient(images_in_a_part, monkeypatch):
   dy = rng.normal(size=(5, 4, 6, 2))
   x, kernel, dy = (value.astype(np.float32) for value in (x, kernel, dy))
   monkeypatch.setattr(conv, '_CACHED_VALUES', images_in_a_part * 4 * 6 * 5)
-  plain = functools.partial(conv._plain, options=((1, 1), 'SAME'), named={'dimension_numbers': NHWC})
+  plain = functools.partial(
+    conv._plain, options=((1, 1), 'SAME'), named={'dimension_numbers': NHWC}
+  )
   y, gradients = jax.vjp(functools.partial(conv.by_parts, plain), x, kernel)
   np.testing.assert_allclose(y, plain(x, kernel), rtol=1e-6)
   for found, expected in zip(gradients(dy), gradients_by_hand(x, kernel, dy), strict=True):
