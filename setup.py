@@ -76,6 +76,7 @@ setuptools.setup(
       'google-crc32c>=1.6',  # likewise
       'pretty-midi>=0.2.11',  # as in `music`
       'soundfile>=0.13',  # as in `audio`
+      'hypothesis>=6.130',  # damaged files for the readers of what users bring
       'ipykernel>=6.29',  # the kernel that nbclient starts
       'mypy>=1.15',  # types of the pure parts
       'nbclient>=0.10',  # runs the colabs in smoke mode
