@@ -15,7 +15,10 @@ from packaging.version import Version
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LOCK = ROOT / 'launch' / 'requirements.lock'
 BASH = shutil.which('bash') or 'bash'
-SCRIPTS = ['.ci/run', 'launch/quickstart.sh', 'launch/setup_env.sh', 'launch/test.sh']
+SCRIPTS = [
+  *('.ci/run', 'launch/quickstart.sh', 'launch/setup_env.sh', 'launch/test.sh'),
+  *('launch/tpu_pod.sh', 'launch/slurm.sbatch'),
+]
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
@@ -184,7 +187,7 @@ def test_script_parses(script):
   assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize('script', ['.ci/run', 'launch/quickstart.sh', 'launch/test.sh'])
+@pytest.mark.parametrize('script', [name for name in SCRIPTS if name != 'launch/setup_env.sh'])
 def test_script_is_executable(script):
   assert os.access(ROOT / script, os.X_OK)
 
