@@ -2,11 +2,8 @@
 
 import json
 import os
-import pathlib
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import chex
@@ -15,8 +12,8 @@ import pytest
 
 from afslvm import runs
 from afslvm.training import checkpoint
+from tests.faults import kills
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 OPTIONS = (
   '--config=configs/smoke.py',
@@ -38,25 +35,15 @@ def straight(launch, tmp_path_factory):
 
 
 def start(workdir, environment, *more, options=OPTIONS):
-  return subprocess.Popen(
-    [sys.executable, 'launch/train.py', *options, f'--workdir={workdir}', *more],
-    cwd=ROOT,
-    env=environment,
-    stderr=subprocess.PIPE,
-    stdout=subprocess.DEVNULL,
-    text=True,
-  )
+  return kills.start(workdir, environment, (*options, *more))
 
 
 def wait_for_line(workdir, step, timeout=120):
   """Until metrics.jsonl holds a line of `step` or later."""
   deadline = time.monotonic() + timeout
-  path = workdir / 'metrics.jsonl'
   while time.monotonic() < deadline:
-    if path.exists():
-      lines = [line for line in path.read_text().splitlines() if line.endswith('}')]
-      if lines and json.loads(lines[-1])['step'] >= step:
-        return
+    if kills.last_step(workdir) >= step:
+      return
     time.sleep(0.005)
   raise AssertionError(f'no step {step} within {timeout} s')
 
@@ -75,15 +62,10 @@ def assert_same_run(workdir, straight, environment):
   assert data['iterator'] == {'next_index': 40}
 
 
-@pytest.mark.parametrize('kill_at', [1, 7, 23, 33])
-def test_resume_is_bit_exact_after_sigkill(kill_at, straight, environment, tmp_path):
-  """Twice killed at moments that async saves may be under way, then left to finish."""
-  for step in (kill_at, kill_at + 3):
-    process = start(tmp_path, environment)
-    wait_for_line(tmp_path, step)
-    time.sleep(0.003 * kill_at)
-    process.kill()
-    process.communicate()
+def test_resume_is_bit_exact_after_sigkill(straight, environment, tmp_path):
+  """Killed five times at moments that async saves may be under way, then left to finish."""
+  for step in (1, 7, 16, 23, 35):
+    kills.kill(start(tmp_path, environment), tmp_path, step, delay=0.003 * step)
   process = start(tmp_path, environment)
   _, log = process.communicate(timeout=120)
   assert process.returncode == 0, log
@@ -97,9 +79,7 @@ def killed_and_continued(environment, folder, options):
   _, log = process.communicate(timeout=300)
   assert process.returncode == 0, log
   process = start(killed, environment, options=options)
-  wait_for_line(killed, 13)
-  process.kill()
-  process.communicate()
+  assert kills.kill(process, killed, step=13, delay=0)
   process = start(killed, environment, options=options)
   _, log = process.communicate(timeout=120)
   assert process.returncode == 0, log
