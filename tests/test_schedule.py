@@ -114,3 +114,12 @@ def test_nohup_is_respected(tmp_path):
   finally:
     signal.signal(signal.SIGHUP, before)
   assert mark.exists()
+
+
+def test_a_tolerated_failure_ends_its_chain_only(tmp_path):
+  never, other = tmp_path / 'never', tmp_path / 'other'
+  chains = [[task('raise SystemExit(5)', never), task(TOUCH, never)], [task(TOUCH, other)]]
+  named = [schedule.Chain(f'run-{i}', tasks) for i, tasks in enumerate(chains)]
+  assert schedule.Schedule(named, 1, tmp_path / 'logs', tolerated={5}).run() == 0
+  assert other.exists()
+  assert not never.exists()

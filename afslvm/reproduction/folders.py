@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from typing import Any
+import pathlib
+from typing import Any, Protocol
 
 from afslvm.errors import ConfigError
 from afslvm.evaluation import store
@@ -10,6 +11,22 @@ from afslvm.reproduction.plan import PlannedRun
 from afslvm.reproduction.tables import Column
 from afslvm.training import checkpoint
 from afslvm.training.workdir import Workdir
+
+
+class KnownData(Protocol):
+  """Prepared data: what they are called, and the fingerprint of their records."""
+
+  label: str
+  fingerprint: str
+
+
+class Trainable(Protocol):
+  """What is asked of a run that trains in a folder: one of a table, or of a sweep."""
+
+  path: pathlib.Path
+  config: dict[str, Any]
+  num_steps: int
+  data: KnownData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,16 +46,16 @@ class FinishedRun:
   validations: list[tuple[int, float]] = dataclasses.field(default_factory=list)
 
 
-def check(run: PlannedRun):
+def check(run: Trainable):
   """Raises ConfigError if the folder holds a run on other data, of another config or budget."""
   newest = checkpoint.find_good(run.path / 'checkpoints')
   Workdir(run.path).check_config(run.config, trained=newest is not None)
   if newest is not None and newest > run.num_steps:
     raise ConfigError(
       f'{run.path} was trained for {newest:,} steps, this table is about {run.num_steps:,}; '
-      'use another --workdir'
+      'use another folder'
     )
-  trained_on = _receipt(run).get('data_fingerprint', run.data.fingerprint)
+  trained_on = receipt(run).get('data_fingerprint', run.data.fingerprint)
   if newest is not None and trained_on != run.data.fingerprint:
     raise ConfigError(
       f'{run.path} was trained on {run.data.label} with fingerprint {trained_on}, the prepared '
@@ -46,10 +63,10 @@ def check(run: PlannedRun):
     )
 
 
-def is_trained(run: PlannedRun) -> bool:
+def is_trained(run: Trainable) -> bool:
   """Whether the budget is used up and the receipt written."""
   newest = checkpoint.find_good(run.path / 'checkpoints')
-  return newest is not None and newest >= run.num_steps and bool(_receipt(run))
+  return newest is not None and newest >= run.num_steps and bool(receipt(run))
 
 
 def evaluation(run: PlannedRun, column: Column) -> dict[str, Any] | None:
@@ -77,10 +94,11 @@ def finished(run: PlannedRun) -> FinishedRun | None:
     (values['step'], values['validation_nats_per_dim'])
     for values in Workdir(run.path).validations()
   ]
-  return FinishedRun(run, _receipt(run), complete, validations)
+  return FinishedRun(run, receipt(run), complete, validations)
 
 
-def _receipt(run: PlannedRun) -> dict[str, Any]:
+def receipt(run: Trainable) -> dict[str, Any]:
+  """What training wrote at its end; empty while there is nothing."""
   try:
     value = json.loads((run.path / 'receipt.json').read_text())
   except (OSError, ValueError):

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from afslvm.reproduction import folders
@@ -99,10 +99,17 @@ class Schedule:
     chains: in the order in which they start.
     jobs: at a time.
     logs: folder for what the commands write, one file per chain.
+    tolerated: exit codes that end a chain and nothing else.
   """
 
-  def __init__(self, chains: Sequence[Chain], jobs: int, logs: pathlib.Path):
-    self.chains, self.jobs, self.logs = list(chains), jobs, logs
+  def __init__(
+    self,
+    chains: Sequence[Chain],
+    jobs: int,
+    logs: pathlib.Path,
+    tolerated: Collection[int] = (),
+  ):
+    self.chains, self.jobs, self.logs, self.tolerated = list(chains), jobs, logs, tolerated
     self._running: dict[str, _Running] = {}
     self._signal, self._failed = 0, 0
     self._received: list[int] = []
@@ -185,6 +192,8 @@ class Schedule:
       self._spent += time.monotonic() - began
       if code == 0:
         following.append((chain, index + 1))
+      elif code in self.tolerated:
+        self._finish(chain, f'ended with exit code {code}')
       elif not self._stopping:
         self._failed = code if code > 0 else 128 - code
         task = chain.tasks[index]
@@ -195,11 +204,11 @@ class Schedule:
         self._pass_on(signal.SIGTERM)
     return following
 
-  def _finish(self, chain: Chain):
+  def _finish(self, chain: Chain, how: str = 'done'):
     self._done += 1
     elapsed, left = time.monotonic() - self._began, len(self.chains) - self._done
     worked = len(self._worked & {c.name for c in self.chains}) - len(self._running)
-    line = f'{chain.name}: done, {self._done} of {len(self.chains)} runs'
+    line = f'{chain.name}: {how}, {self._done} of {len(self.chains)} runs'
     if left and worked > 0:
       remaining = self._spent / worked * left / min(self.jobs, left)
       line += f'; about {format_duration(remaining)} left'
