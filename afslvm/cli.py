@@ -42,11 +42,11 @@ def run(main: Callable[[list[str]], int | None]):
   def guarded(argv: list[str]) -> int:
     _configure_logging()
     if len(argv) > 1 and not getattr(main, 'takes_arguments', False):
-      return _fail(ConfigError(f'{argv[1]!r} is not a flag; see --help'))
+      return fail(ConfigError(f'{argv[1]!r} is not a flag; see --help'))
     try:
       return main(argv) or 0
     except AfslvmError as error:
-      return _fail(error)
+      return fail(error)
     except KeyboardInterrupt:
       return 130
     except BrokenPipeError:
@@ -54,7 +54,7 @@ def run(main: Callable[[list[str]], int | None]):
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
       return 0
     except (OSError, RuntimeError) as error:
-      return _fail(_platform_error(error))
+      return fail(_platform_error(error))
 
   app.run(guarded, flags_parser=_parse)
 
@@ -75,7 +75,8 @@ def takes_arguments(main: Callable) -> Callable:
   return main
 
 
-def _fail(error: AfslvmError) -> int:
+def fail(error: AfslvmError) -> int:
+  """Prints an expected error as one line; returns its exit code."""
   message = ' '.join(str(error).split())
   print(f'error: {message}', file=sys.stderr)
   return error.exit_code
@@ -100,16 +101,16 @@ def _parse(argv: list[str]) -> list[str]:
       _check_overrides(argv)
     return FLAGS(argv)
   except AfslvmError as error:
-    sys.exit(_fail(error))
+    sys.exit(fail(error))
   except flags.UnrecognizedFlagError as error:
     hint = nearest(error.flagname, _flag_names())
-    sys.exit(_fail(ConfigError(f'--{error.flagname} is not a flag{hint}; see --help')))
+    sys.exit(fail(ConfigError(f'--{error.flagname} is not a flag{hint}; see --help')))
   except Exception as error:  # ml_collections raises many kinds for a value of the wrong type.
     message = (str(error) or repr(error)).splitlines()[0]
     missing = re.search(r'Flag --(\w+) must have a value other than None', message)
     if missing:
       message = f'--{missing[1]} is missing: {FLAGS[missing[1]].help}'
-    sys.exit(_fail(ConfigError(message)))
+    sys.exit(fail(ConfigError(message)))
 
 
 def _flag_names() -> list[str]:

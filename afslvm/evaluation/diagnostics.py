@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from afslvm.distributions.normal import kl_normal
 from afslvm.evaluation.correlation import temporal_correlation
@@ -51,7 +52,9 @@ def diagnose(
     the first iteration and after each, nats; `saturation/flow 1`, ... and `saturation/likelihood`:
     shares of log-scales at a bound.
   """
-  terms, shown, diagnostics = jax.device_get(_apply(model, variables, x, mask, key))
+  # Where several processes share the batch, each needs the rows of all.
+  found = multihost_utils.process_allgather(_apply(model, variables, x, mask, key), tiled=True)
+  terms, shown, diagnostics = found
   scored = np.asarray(terms.scored) & (np.arange(x.shape[1]) >= first)
   values: dict[str, Any] = {}
   for depth, level in enumerate(_levels(diagnostics), 1):

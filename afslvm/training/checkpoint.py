@@ -22,6 +22,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from afslvm import files
 from afslvm.errors import CheckpointError
+from afslvm.training import processes
 from afslvm.training.state import TrainState
 from afslvm.types import PyTree
 
@@ -159,8 +160,9 @@ class Checkpoints:
   def __init__(self, directory: pathlib.Path, keep: int = 2):
     self.directory, self._keep = directory, keep
     self._pending: tuple[int, dict[str, Any]] | None = None
-    self.newest = find_good(directory)
-    self._set_aside()
+    self.newest: int | None = None
+    newest = processes.of_first(self._open)
+    self.newest = newest if newest >= 0 else None
 
   @functools.cached_property
   def _manager(self) -> ocp.CheckpointManager:
@@ -175,6 +177,12 @@ class Checkpoints:
       preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(self._keep), keep_best]),
     )
     return ocp.CheckpointManager(self.directory.absolute(), options=options)
+
+  def _open(self) -> int:
+    """Verifies and sets aside what isn't good; the newest step that is, or -1."""
+    self.newest = find_good(self.directory)
+    self._set_aside()
+    return -1 if self.newest is None else self.newest
 
   def _set_aside(self):
     if not self.directory.is_dir():
@@ -226,7 +234,7 @@ class Checkpoints:
     step, manifest = self._pending
     self._pending = None
     directory = self.directory / str(step)
-    if jax.process_index() == 0:
+    if processes.is_first():
       manifest['files'] = _file_hashes(directory)
       manifest['sha256'] = _own_sha256(manifest)
       files.write_json(directory / MANIFEST, manifest)

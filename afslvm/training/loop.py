@@ -3,25 +3,21 @@
 Order: lock -> data -> state (fresh or verified checkpoint) -> step -> loop -> receipt.
 """
 
-import json
 import logging
-import time
+import signal
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from afslvm import files
 from afslvm.errors import DataError, NumericsError
-from afslvm.training import checkpoint, distributed, program, receipt
+from afslvm.training import checkpoint, distributed, processes, program
 from afslvm.training.experiment import Batch, Experiment
-from afslvm.training.progress import Progress, format_duration
+from afslvm.training.records import Records, due
 from afslvm.training.signals import StopRequest
 from afslvm.training.state import TrainState, abstract_state
-from afslvm.training.summaries import Summaries
-from afslvm.training.validation import ValidationHistory, make_validation
-from afslvm.training.workdir import Workdir
+from afslvm.training.workdir import LOCAL, Workdir, flatten
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +35,12 @@ def train(workdir: Workdir, experiment: Experiment) -> int:
   Raises:
     NumericsError: too many non-finite steps in a row.
     CheckpointError: no checkpoint verifies, or one can't be written.
+    LostProcessError: one of several processes has ended.
   """
   settings = experiment.train
   mesh = distributed.make_mesh()
   distributed.check_batch_size(settings.batch_size, mesh)
-  checkpoints = checkpoint.Checkpoints(workdir.checkpoints, settings.keep_checkpoints)
-  workdir.check_config(experiment.config, trained=checkpoints.newest is not None)
-  workdir.truncate_records(checkpoints.newest or 0)
+  checkpoints = _open(workdir, experiment)
   if checkpoints.newest is not None and checkpoints.newest >= settings.num_steps:
     log.info(
       'already trained: %s holds step %d of %d',
@@ -56,72 +51,81 @@ def train(workdir: Workdir, experiment: Experiment) -> int:
   workdir.store_config(experiment.config)
   batches = experiment.training_batches()
   state = _initial_or_restored(experiment, checkpoints, batches, mesh)
-  start = int(state.step)
-  train_step = program.compiled_step(experiment, mesh)
-  validate = make_validation(experiment, mesh)
-  history = ValidationHistory(workdir, experiment)
-  summaries = Summaries(workdir.path / 'tensorboard', experiment, start)
-  progress = Progress(start, settings.num_steps)
-  watch = _NonFiniteWatch(workdir, settings.max_skipped)
+  records = Records(workdir, experiment, mesh, start=int(state.step))
   log.info(
     'training from step %d to %d on %d %s device(s); the first step compiles',
-    start, settings.num_steps, mesh.size, jax.devices()[0].platform,
+    records.start, settings.num_steps, mesh.size, jax.devices()[0].platform,
   )  # fmt: skip
-
-  validated, shown, step = float('nan'), '', start
   with StopRequest() as stop:
     try:
-      for step in range(start + 1, settings.num_steps + 1):
-        batch = next(batches)
-        state, metrics = train_step(state, distributed.to_devices(batch, mesh))
-        watch.after(step, batch, metrics)
-        checkpoints.seal()
-
-        last, stopping = step == settings.num_steps, stop.signal is not None
-        if _due(step, settings.log_every) or last:
-          values = {key: float(value) for key, value in jax.device_get(metrics).items()}
-          workdir.append('metrics.jsonl', {'step': step, **values})
-          workdir.append('timing.jsonl', _timing(step, progress, settings.batch_size, experiment))
-          summaries.scalars(step, values)
-          shown = experiment.in_words(values['nats_per_dim'])
-        progress.advance(step, shown)
-        validation = None
-        if _due(step, settings.eval_every) or last:
-          validation, health = validate(state.evaluated)
-          validated = validation
-          history.add(step, validation, health)
-          summaries.validation(step, validation, health, state.evaluated)
-        if validation is not None or stopping or _due(step, settings.checkpoint_every):
-          watch.flush()
-          checkpoints.save(state, _data_state(batches, experiment), validation)
-        if stopping:
-          break
-      # Before the last checkpoint is sealed: a run that counts as trained has a receipt.
-      _write_receipt(workdir, experiment, progress, state, validated)
-    except NumericsError:
-      # Nothing has changed since the last finite step, which this keeps for a replay.
-      checkpoints.save(state, _data_state(batches, experiment))
-      raise
-    finally:
+      step = _run(state, batches, checkpoints, records, stop)
+      checkpoints.close()
+    except BaseException as error:
+      lost = processes.explain(error)
+      if lost is not None:  # what all must take part in would never end
+        raise lost from error
       # Whatever ends the loop, a checkpoint that was begun is finished and sealed.
       checkpoints.close()
-      summaries.close()
+      raise
+    finally:
+      records.close()
 
-  if stop.signal and step < settings.num_steps:
+  if step < settings.num_steps:
     log.warning('saved step %d; run the same command again to continue', step)
-    return stop.signal
-  log.info(
-    'trained %d steps in %s', step - start, format_duration(time.monotonic() - progress.began)
-  )
+    return stop.signal or signal.SIGTERM  # which another process got
+  log.info('trained %d steps in %s', step - records.start, records.duration)
   return 0
 
 
-def _data_state(batches: Any, experiment: Experiment) -> dict[str, Any]:
-  return {'iterator': batches.get_state(), 'fingerprint': experiment.fingerprint}
+def _run(
+  state: TrainState,
+  batches: Any,
+  checkpoints: checkpoint.Checkpoints,
+  records: Records,
+  stop: StopRequest,
+) -> int:
+  """Steps, records and checkpoints to the budget or to a signal; returns the last step."""
+  experiment, settings = records.experiment, records.experiment.train
+  train_step = program.compiled_step(experiment, records.mesh)
+  watch = _NonFiniteWatch(records.workdir, settings.max_skipped)
+  agreement = processes.Agreement(records.mesh)
+
+  def save(validation: float | None = None):
+    data_state = {'iterator': batches.get_state(), 'fingerprint': experiment.fingerprint}
+    checkpoints.save(state, data_state, validation)
+
+  step = records.start
+  try:
+    for step in range(records.start + 1, settings.num_steps + 1):
+      batch = next(batches)
+      state, metrics = train_step(state, distributed.to_devices(batch, records.mesh))
+      watch.after(step, batch, metrics)
+      checkpoints.seal()
+      stopping = agreement.reached(stop.signal is not None)
+      records.trained(step, metrics)
+      validation = records.validated(step, state)
+      if validation is not None or stopping or due(step, settings.checkpoint_every):
+        watch.flush()
+        save(validation)
+      if stopping:
+        break
+  except NumericsError:
+    # Nothing has changed since the last finite step, which this keeps for a replay.
+    save()
+    raise
+  # Before the last checkpoint is sealed: a run that counts as trained has a receipt.
+  records.write_receipt(state)
+  return step
 
 
-def _due(step: int, every: int) -> bool:
-  return every > 0 and step % every == 0
+def _open(workdir: Workdir, experiment: Experiment) -> checkpoint.Checkpoints:
+  """Checks that the folder and all processes are of this run; sets damaged checkpoints aside."""
+  shared = {k: v for k, v in flatten(experiment.config).items() if k not in LOCAL}
+  processes.check_same({**shared, 'the data': experiment.fingerprint})
+  checkpoints = checkpoint.Checkpoints(workdir.checkpoints, experiment.train.keep_checkpoints)
+  workdir.check_config(experiment.config, trained=checkpoints.newest is not None)
+  workdir.truncate_records(checkpoints.newest or 0)
+  return checkpoints
 
 
 def _initial_or_restored(
@@ -148,18 +152,6 @@ def _initial_or_restored(
     return state
   first = distributed.to_devices(next(experiment.training_batches()), mesh)
   return program.first_state(experiment, first, mesh)
-
-
-def _timing(
-  step: int, progress: Progress, batch_size: int, experiment: Experiment
-) -> dict[str, float]:
-  rate = progress.rate(step)
-  return {
-    'step': step,
-    'steps_per_second': round(rate, 3),
-    'frames_per_second': round(rate * batch_size * experiment.length, 1),
-    'wall_seconds': round(time.monotonic() - progress.began, 3),
-  }
 
 
 class _NonFiniteWatch:
@@ -196,7 +188,8 @@ class _NonFiniteWatch:
       step, bad, in_row, self.limit,
     )  # fmt: skip
     if in_row >= self.limit:
-      path = self.workdir.path / 'debug' / f'step_{step}.npz'
+      share = f'_process_{jax.process_index()}' if processes.are_many() else ''
+      path = self.workdir.path / 'debug' / f'step_{step}{share}.npz'
       path.parent.mkdir(exist_ok=True)
       np.savez(path, step=step, **batch)
       raise NumericsError(
@@ -204,38 +197,3 @@ class _NonFiniteWatch:
         f'{path}; look for bad values in it, or train with a lower optimizer.learning_rate in '
         'another --workdir'
       )
-
-
-def _write_receipt(
-  workdir: Workdir,
-  experiment: Experiment,
-  progress: Progress,
-  state: TrainState,
-  validation: float,
-):
-  step, path = int(state.step), workdir.path / 'receipt.json'
-  wall = time.monotonic() - progress.began
-  cpu = time.process_time() - progress.cpu_began
-  earlier = json.loads(path.read_text()) if path.exists() else {}
-  rate = progress.last_rate
-  files.write_json(
-    path,
-    {
-      'step': step,
-      'started_at_step': progress.start,
-      'skipped_steps': int(state.skipped),
-      'validation_nats_per_dim': validation if np.isfinite(validation) else None,
-      'parameters': sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-      'parameters_sha256': checkpoint.tree_sha256(state.params),
-      'versions': receipt.versions(),
-      'git_commit': receipt.git_commit(),
-      'data_fingerprint': experiment.fingerprint,
-      'device': receipt.device(),
-      'steps_per_second': round(rate, 3),
-      'frames_per_second': round(rate * experiment.train.batch_size * experiment.length, 1),
-      'peak_memory_mb': receipt.peak_memory_mb(),
-      'wall_seconds': round(wall, 2),
-      'total_wall_seconds': round(wall + earlier.get('total_wall_seconds', 0.0), 2),
-      'total_cpu_seconds': round(cpu + earlier.get('total_cpu_seconds', 0.0), 2),
-    },
-  )

@@ -4,6 +4,8 @@ import logging
 import pathlib
 from typing import Any
 
+import jax
+
 from afslvm.training.experiment import Experiment
 from afslvm.types import PyTree
 
@@ -13,15 +15,17 @@ log = logging.getLogger(__name__)
 class Summaries:
   """Scalars at each log line; at each validation, one sequence through every flow as a picture."""
 
-  def __init__(self, directory: pathlib.Path, experiment: Experiment, start: int):
+  def __init__(self, writes: bool, directory: pathlib.Path, experiment: Experiment, start: int):
     self._picture = experiment.picture
+    self._writer: Any = None
+    if not writes:
+      return
     try:
       from tensorboardX import SummaryWriter
 
-      self._writer: Any = SummaryWriter(str(directory), purge_step=start + 1)
+      self._writer = SummaryWriter(str(directory), purge_step=start + 1)
     except (ImportError, OSError) as error:
       log.warning('no TensorBoard files: %s', error)
-      self._writer = None
 
   def scalars(self, step: int, values: dict[str, float]):
     """One point per metric."""
@@ -37,7 +41,9 @@ class Summaries:
       if not isinstance(value, list):
         self._writer.add_scalar(f'validation/{name}', value, step)
     if self._picture is not None:
-      self._writer.add_image('validation/flows', self._picture(variables), step, dataformats='HWC')
+      # From this process's own copy: the others take no part in drawing.
+      picture = self._picture(jax.device_get(variables))
+      self._writer.add_image('validation/flows', picture, step, dataformats='HWC')
 
   def close(self):
     """Flushes the files."""

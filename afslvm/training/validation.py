@@ -1,5 +1,6 @@
 """The score that selects checkpoints, and diagnostics, on fixed crops of the validation split."""
 
+import functools
 import itertools
 import logging
 import math
@@ -34,7 +35,7 @@ def make_validation(
   model, kind = experiment.model, experiment.dequantisation
   first = experiment.objective.first_scored
 
-  @jax.jit
+  @functools.partial(jax.jit, out_shardings=distributed.replicated(mesh))
   def score(variables, batch, key):
     sums = elbo.bound_sums(model, kind, variables, batch, jax.random.split(key), first)
     return sums.elbo.sum(), sums.steps.sum()

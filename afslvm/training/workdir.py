@@ -11,6 +11,7 @@ evaluation/        one JSON per protocol
 
 import fcntl
 import json
+import logging
 import math
 import os
 import pathlib
@@ -20,17 +21,25 @@ from typing import Any
 from afslvm import files
 from afslvm.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
+# Keys that say where the data lie on one machine.
+LOCAL = frozenset({'data.data_dir', 'data.source'})
+
 # Keys that may change when a run is continued: they don't alter what was already computed.
-CHANGEABLE = frozenset(
-  f'train.{key}'
-  for key in (
-    'log_every',
-    'eval_every',
-    'checkpoint_every',
-    'keep_checkpoints',
-    'max_skipped',
+CHANGEABLE = (
+  frozenset(
+    f'train.{key}'
+    for key in (
+      'log_every',
+      'eval_every',
+      'checkpoint_every',
+      'keep_checkpoints',
+      'max_skipped',
+    )
   )
-) | {'data.data_dir', 'data.source'}
+  | LOCAL
+)
 
 
 def flatten(config: dict[str, Any], prefix: str = '') -> dict[str, Any]:
@@ -47,18 +56,33 @@ def flatten(config: dict[str, Any], prefix: str = '') -> dict[str, Any]:
 class Workdir:
   """Paths and records of a run; `with` holds its lock.
 
+  Args:
+    path: of the folder.
+    writes: False in all but one of several processes that train together: such a one holds no
+      lock, and leaves config and records to the other.
+
   Raises:
     ConfigError: the folder can't be made, another process trains in it, or it belongs to another
       config.
   """
 
-  def __init__(self, path: str | os.PathLike):
+  def __init__(self, path: str | os.PathLike, writes: bool = True):
     if not os.fspath(path):
       raise ConfigError('--workdir is empty; name a folder')
     self.path = pathlib.Path(path).expanduser()
     self.checkpoints = self.path / 'checkpoints'
+    self.writes = writes
 
   def __enter__(self) -> 'Workdir':
+    if self.writes:
+      self._hold_lock()
+    return self
+
+  def __exit__(self, *exception):
+    if self.writes:
+      self._lock.close()
+
+  def _hold_lock(self):
     try:
       self.path.mkdir(parents=True, exist_ok=True)
       self._lock = open(self.path / '.lock', 'a+')  # noqa: SIM115 (held until __exit__)
@@ -74,10 +98,6 @@ class Workdir:
     self._lock.truncate(0)
     self._lock.write(f'pid {os.getpid()} on {socket.gethostname()}\n')
     self._lock.flush()
-    return self
-
-  def __exit__(self, *exception):
-    self._lock.close()
 
   def check_config(self, config: dict[str, Any], trained: bool):
     """Checks that config.json, if there is one, describes the same run.
@@ -93,8 +113,8 @@ class Workdir:
     if not trained or not path.exists():
       return
     try:
-      old, new = flatten(json.loads(path.read_text())), flatten(config)
-    except ValueError:
+      old, new = flatten(files.read_json(path)), flatten(config)
+    except (OSError, ValueError):
       raise ConfigError(f'{path} is damaged; restore it, or use another --workdir') from None
     # A constant learning rate knows no end, so more steps continue the same run.
     endless = old.get('optimizer.schedule') == new.get('optimizer.schedule') == 'constant'
@@ -111,28 +131,31 @@ class Workdir:
 
   def store_config(self, config: dict[str, Any]):
     """Writes config.json."""
+    if not self.writes:
+      return
     files.write_json(self.path / 'config.json', config)
 
   def truncate_records(self, step: int):
     """Drops records after `step`, so that resuming writes each of them once."""
+    if not self.writes:
+      return
     for name in ('metrics.jsonl', 'timing.jsonl'):
       path = self.path / name
-      if path.exists():
-        kept = [line for line in _complete_lines(path) if json.loads(line)['step'] <= step]
-        if ''.join(kept) == path.read_text():
-          continue
+      kept = b''.join(line for line, record in _records(path) if record['step'] <= step)
+      if path.exists() and kept != path.read_bytes():
         temporary = path.with_name(name + '.tmp')
-        temporary.write_text(''.join(kept))
+        temporary.write_bytes(kept)
         temporary.replace(path)
 
   def validations(self) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl that are validations."""
-    path = self.path / 'metrics.jsonl'
-    lines = [json.loads(line) for line in _complete_lines(path)] if path.exists() else []
-    return [line for line in lines if 'validation_nats_per_dim' in line]
+    records = (record for _, record in _records(self.path / 'metrics.jsonl'))
+    return [record for record in records if 'validation_nats_per_dim' in record]
 
   def append(self, name: str, record: dict[str, Any]):
     """Adds one line to a `.jsonl` file; non-finite numbers become null."""
+    if not self.writes:
+      return
     clean = {
       key: None if isinstance(value, float) and not math.isfinite(value) else value
       for key, value in record.items()
@@ -143,15 +166,18 @@ class Workdir:
       os.fsync(file.fileno())
 
 
-def _complete_lines(path: pathlib.Path) -> list[str]:
-  """The lines before the first that a kill cut short."""
-  lines = []
-  for line in path.read_text().splitlines(keepends=True):
+def _records(path: pathlib.Path) -> list[tuple[bytes, dict[str, Any]]]:
+  """Lines and what they say; what a kill cut short or a disk damaged is left out."""
+  found: list[tuple[bytes, dict[str, Any]]] = []
+  lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+  for number, line in enumerate(lines, 1):
     try:
-      json.loads(line)
-    except ValueError:
-      break
-    if not line.endswith('\n'):
-      break
-    lines.append(line)
-  return lines
+      record = json.loads(line)
+      whole = line.endswith(b'\n') and isinstance(record['step'], int)
+    except (ValueError, TypeError, KeyError, RecursionError):
+      whole = False
+    if whole:
+      found.append((line, record))
+    elif number < len(lines):
+      log.warning('line %d of %s is damaged and left out', number, path)
+  return found

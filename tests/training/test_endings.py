@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from afslvm.errors import ConfigError, DataError, NumericsError
-from afslvm.training import checkpoint, loop
+from afslvm.training import checkpoint, loop, records
 from afslvm.training.workdir import Workdir
 from tests.training.test_step import Batches, experiment
 
@@ -143,7 +143,7 @@ def test_a_damaged_config_is_named(sequences, tmp_path):
 
 def test_the_best_checkpoint_outlives_newer_ones(sequences, tmp_path, monkeypatch):
   scores = iter([3.0, 1.0, 2.0, float('nan'), 4.0, 5.0])
-  monkeypatch.setattr(loop, 'make_validation', lambda *_: lambda _: (next(scores), {}))
+  monkeypatch.setattr(records, 'make_validation', lambda *_: lambda _: (next(scores), {}))
   train(tmp_path, experiment(sequences, eval_every=1))
   assert checkpoint.all_steps(tmp_path / 'checkpoints') == [6, 5, 2]
   assert checkpoint.find_good(tmp_path / 'checkpoints', 'best') == 2

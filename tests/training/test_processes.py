@@ -1,0 +1,171 @@
+"""Two real processes on this machine: the same numbers as one, and nothing lost with either."""
+
+import contextlib
+import json
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from afslvm.errors import ConfigError
+from afslvm.training import processes
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OPTIONS = (
+  '--config=configs/smoke.py',
+  '--config.model.conditioner.normalization=none',
+  '--config.train.checkpoint_every=4',
+  '--config.train.eval_every=0',
+  '--config.train.log_every=1',
+)
+STEPS = 60
+
+
+def free_port():
+  with socket.socket() as listener:
+    listener.bind(('127.0.0.1', 0))
+    return listener.getsockname()[1]
+
+
+@contextlib.contextmanager
+def together(workdir, environment, *more):
+  """Two processes that train in `workdir`; none outlives the block."""
+  port = free_port()
+  started = [
+    subprocess.Popen(
+      [
+        *(sys.executable, 'launch/train.py', *OPTIONS, f'--workdir={workdir}'),
+        *(f'--coordinator=127.0.0.1:{port}', '--num_processes=2', f'--process_id={index}'),
+        *(option for option in more if not isinstance(option, dict)),
+        *(values[index] for values in more if isinstance(values, dict)),
+      ],
+      cwd=ROOT,
+      env=environment,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for index in (0, 1)
+  ]
+  try:
+    yield started
+  finally:
+    for process in started:
+      process.kill()
+      process.wait()
+
+
+def ended(process):
+  """Exit code and last line of a process that is about to end."""
+  _, log = process.communicate(timeout=120)
+  lines = [line for line in log.splitlines() if line.startswith(('error', 'saved', 'already'))]
+  return process.returncode, lines[-1] if lines else log
+
+
+def wait_for_checkpoint(workdir, step):
+  deadline = time.monotonic() + 120
+  while time.monotonic() < deadline:
+    found = workdir.glob('checkpoints/*/MANIFEST.afslvm.json')
+    if any(int(path.parent.name) >= step for path in found):
+      return
+    time.sleep(0.02)
+  raise AssertionError(f'no checkpoint of step {step}')
+
+
+def losses(workdir):
+  lines = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
+  return {line['step']: line['loss'] for line in lines if 'loss' in line}
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_whatever_happens_to_them(
+  light_environment, light_launch, tmp_path
+):
+  alone, shared = tmp_path / 'alone', tmp_path / 'shared'
+  budget = f'--config.train.num_steps={STEPS}'
+  assert light_launch('train', *OPTIONS, budget, f'--workdir={alone}').returncode == 0
+  many = '--config.train.num_steps=100000'
+
+  with together(shared, light_environment, many) as both:
+    wait_for_checkpoint(shared, 4)
+    both[1].send_signal(signal.SIGTERM)  # one of them is enough
+    ends = [ended(process) for process in both]
+  assert [code for code, _ in ends] == [143, 143]
+  assert ends[0][1] == ends[1][1]
+  assert ends[0][1].startswith('saved step')
+
+  with together(shared, light_environment, many) as both:
+    wait_for_checkpoint(shared, max(losses(shared)) + 4)
+    both[1].kill()
+    code, line = ended(both[0])
+  assert code == 6
+  assert 'process 1 of 2 has ended' in line
+  assert 'run the same command' in line
+
+  # On one device instead of two, to the same end.
+  done = light_launch('train', *OPTIONS, budget, f'--workdir={shared}')
+  assert done.returncode == 0, done.stderr
+  assert 'resuming from step' in done.stderr
+  found, expected = losses(shared), losses(alone)
+  assert list(found) == list(expected) == list(range(1, STEPS + 1))
+  np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ('differing', 'words'),
+  [
+    ({0: '--config.seed=1', 1: '--config.seed=2'}, 'processes 0 and 1 differ in seed'),
+    ({0: '--config.train.batch_size=5', 1: '--config.train.batch_size=5'}, 'batch_size 5'),
+  ],
+)
+def test_mistakes_end_every_process_in_one_line(differing, words, light_environment, tmp_path):
+  with together(tmp_path, light_environment, differing) as both:
+    ends = [ended(process) for process in both]
+  for code, line in ends:
+    assert code == 2
+    assert line.startswith('error:')
+    assert words in line
+  assert not (tmp_path / 'config.json').exists()
+
+
+@pytest.mark.slow
+def test_others_are_told_that_the_first_can_not_start(light_environment, tmp_path):
+  folder = tmp_path / 'checkpoints' / '4'
+  folder.mkdir(parents=True)
+  (folder / 'MANIFEST.afslvm.json').write_text('{}')
+  with together(tmp_path, light_environment) as both:
+    (code, line), (other_code, other_line) = (ended(process) for process in both)
+  assert code == 4
+  assert 'no checkpoint' in line
+  assert other_code == 6
+  assert 'process 0 could not start' in other_line
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'words'),
+  [
+    (('host:1', 0, 0), '--num_processes=0'),
+    (('host:1', 2, 2), '--process_id=2'),
+    (('host:1', 2, -1), '--process_id=-1'),
+    (('host', 2, 0), "--coordinator='host'"),
+    (('', 2, 0), "--coordinator=''"),
+    (('host:1', 2, 0, True), '--distributed'),
+  ],
+)
+def test_mistakes_in_flags_are_found_before_anything_starts(arguments, words):
+  with pytest.raises(ConfigError) as error:
+    processes.connect(*arguments)
+  assert words in str(error.value)
+
+
+def test_one_process_needs_nobody():
+  processes.connect()
+  assert processes.of_first(lambda: 7) == 7
+  assert processes.explain(ValueError('Gloo all-reduce failed')) is None
+  agreement = processes.Agreement(jax.make_mesh((1,), ('data',)))
+  assert [agreement.reached(wanted) for wanted in (False, True)] == [False, True]
