@@ -1,4 +1,4 @@
-"""Writing files so that a kill or a full disk never leaves half of one."""
+"""JSON files: a kill or a full disk never leaves half of one, and none that is read is trusted."""
 
 import json
 import os
@@ -14,3 +14,19 @@ def write_json(path: pathlib.Path, value: Any):
     file.flush()
     os.fsync(file.fileno())
   temporary.replace(path)
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """Reads a JSON object.
+
+  Raises:
+    OSError: there is no such file, or it can't be read.
+    ValueError: it is damaged, or holds something else than an object.
+  """
+  try:
+    value = json.loads(path.read_bytes())
+  except RecursionError:
+    raise ValueError('it is nested too deeply') from None
+  if not isinstance(value, dict):
+    raise ValueError(f'it holds a {type(value).__name__}, not an object')
+  return value

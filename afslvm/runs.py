@@ -1,14 +1,13 @@
 """Trained runs: a working directory's config and verified checkpoint, as objects again."""
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from afslvm import build
+from afslvm import build, files
 from afslvm.errors import CheckpointError, ConfigError
 from afslvm.training import checkpoint, distributed, state
 
@@ -67,14 +66,16 @@ def open_run(workdir: str, which: str = 'best', data_dir: str = '') -> TrainedRu
   """
   path = pathlib.Path(workdir).expanduser()
   try:
-    config = ConfigDict(json.loads((path / 'config.json').read_text()))
-  except (OSError, ValueError):
+    config = ConfigDict(files.read_json(path / 'config.json'))
+    if data_dir:
+      config.data.data_dir = data_dir
+  except OSError:
     raise ConfigError(
       f'--workdir={workdir} holds no run; train one: '
       f'python launch/train.py --config=configs/smoke.py --workdir={workdir}'
     ) from None
-  if data_dir:
-    config.data.data_dir = data_dir
+  except (ValueError, AttributeError) as error:
+    raise ConfigError(f'{path / "config.json"} is damaged ({error}); restore it') from None
   directory = path / 'checkpoints'
   step = checkpoint.find_good(directory, 'best' if which == 'best' else 'latest')
   if step is None:

@@ -168,6 +168,10 @@ def _in_tar(source: str) -> list[RecordFile]:
   try:
     with tarfile.open(source, 'r:') as archive:
       members = archive.getmembers()
+      # A damaged header ends the list of members without a word, as zeros do at the true end.
+      archive.fileobj.seek(archive.offset)
+      if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise ValueError(f'it has a damaged header, or no end, at byte {archive.offset}')
   except (tarfile.TarError, OSError, EOFError, ValueError) as error:
     raise DataError(
       f'{source}: is no complete plain tar ({one_line(error)}); decompress it if it is compressed, '

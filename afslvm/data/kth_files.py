@@ -9,6 +9,7 @@ import io
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import IO
 
@@ -171,7 +172,7 @@ def videos(source: str) -> dict[str, tuple[int, str, str]]:
 
 
 def _members(path: str) -> list[tuple[int, str]]:
-  with video.unreadable(path, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+  with video.unreadable(path, zipfile.BadZipFile, zlib.error), zipfile.ZipFile(path) as archive:
     entries = archive.infolist()
   for entry in entries:
     # Nothing is unpacked, so this is harmless here; but no official zip has such a name.
@@ -199,7 +200,7 @@ def opened(clip: Clip) -> Iterator[IO[bytes] | str]:
     yield clip.path
     return
   with (
-    video.unreadable(clip.place, zipfile.BadZipFile),
+    video.unreadable(clip.place, zipfile.BadZipFile, zlib.error),
     zipfile.ZipFile(clip.path) as archive,
     archive.open(clip.member) as file,
   ):

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import math
 import os
+import tokenize
 import urllib.request
 import zipfile
 import zlib
@@ -46,8 +47,8 @@ DOWNLOADS = {  # name: (address of its directory, SHA-256)
 
 # RuntimeError: what zipfile says of encryption and of methods that it lacks.
 _READ_ERRORS = (
-  *(OSError, ValueError, EOFError, RuntimeError, MemoryError),
-  *(zlib.error, zipfile.BadZipFile),
+  *(OSError, ValueError, EOFError, RuntimeError, MemoryError, OverflowError),
+  *(zlib.error, zipfile.BadZipFile, tokenize.TokenError),
 )
 
 
@@ -237,12 +238,19 @@ def npz_words(path: str, name: str) -> list[str]:
 
 
 def array_header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
-  """Reads the header of an .npy file: shape, whether the order is Fortran's, type."""
+  """Reads the header of an .npy file: shape, whether the order is Fortran's, type.
+
+  Raises:
+    ValueError: it is damaged.
+  """
   version = np.lib.format.read_magic(file)
   read_header = {(1, 0): np.lib.format.read_array_header_1_0}.get(
     version, np.lib.format.read_array_header_2_0
   )
-  return read_header(file)
+  try:
+    return read_header(file)
+  except tokenize.TokenError as error:  # numpy looks for numbers as Python 2 wrote them
+    raise ValueError(f'a damaged header ({one_line(error)})') from error
 
 
 def _read_exactly(file, size: int) -> bytes:

@@ -53,7 +53,7 @@ def identity(
 def read_if_current(path: pathlib.Path, asked: dict[str, Any]) -> dict[str, Any] | None:
   """The evaluation at `path` if it answers exactly `asked` (see `identity`)."""
   try:
-    found = json.loads(path.read_text())
+    found = files.read_json(path)
   except (OSError, ValueError):
     return None
   return found if found.get('identity') == asked else None
@@ -83,7 +83,7 @@ def read_all(workdir: pathlib.Path) -> list[dict[str, Any]]:
   reports = []
   for path in sorted((workdir / 'evaluation').glob('*.json')):
     try:
-      reports.append(json.loads(path.read_text()))
+      reports.append(files.read_json(path))
     except (OSError, ValueError):
       continue
   return reports

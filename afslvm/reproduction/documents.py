@@ -4,12 +4,12 @@ Measured tables lie in docs/results/NAME.json, each a `table.json` of `launch/re
 stands between `<!-- results:NAME -->` and `<!-- /results -->` in a document is made from them.
 """
 
-import json
 import pathlib
 import re
 import shutil
 from typing import Any
 
+from afslvm import files
 from afslvm.errors import ConfigError, nearest
 from afslvm.reproduction import markdown, pages
 
@@ -59,7 +59,7 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     ConfigError: missing, or no table.
   """
   try:
-    table = json.loads(path.read_text(encoding='utf-8'))
+    table = files.read_json(path)
     pages.page(table)
   except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
     raise ConfigError(

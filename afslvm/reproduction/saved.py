@@ -1,6 +1,5 @@
 """WORKDIR/table.json and table.md."""
 
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +17,7 @@ SUBJECT = ('table', 'dataset', 'scale', 'overrides')
 def check(workdir: pathlib.Path, about: dict[str, Any]):
   """Raises ConfigError if the folder holds a table about something else."""
   try:
-    there = json.loads((workdir / JSON).read_text())
+    there = files.read_json(workdir / JSON)
     differing = [key for key in SUBJECT if there[key] != about[key]]
   except (OSError, ValueError, KeyError, TypeError):
     return  # none, or one that will be replaced; the runs are checked one by one
@@ -37,18 +36,20 @@ def read(workdir: pathlib.Path) -> dict[str, Any]:
     ConfigError: there is none.
   """
   try:
-    return json.loads((workdir / JSON).read_text())
-  except (OSError, ValueError):
+    found = files.read_json(workdir / JSON)
+    _ = [found[key] for key in SUBJECT]
+  except (OSError, ValueError, KeyError):
     raise ConfigError(
       f'{workdir} holds no {JSON}; make a table there first: python launch/reproduce.py '
       f'--table=NAME --dataset=NAME --workdir={workdir}'
     ) from None
+  return found
 
 
 def _commands(workdir: pathlib.Path, last: str) -> list[str]:
   """All that made the table: those that are written in it, and the last."""
   try:
-    earlier = json.loads((workdir / JSON).read_text())['commands']
+    earlier = files.read_json(workdir / JSON)['commands']
   except (OSError, ValueError, KeyError, TypeError):
     earlier = []
   return [*(command for command in earlier if command != last), last]

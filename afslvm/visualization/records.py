@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from afslvm import files
 from afslvm.errors import AfslvmError
 from afslvm.evaluation import diagnostics, store
 from afslvm.evaluation.contract import LikelihoodResult
@@ -141,10 +142,9 @@ def read(workdir: pathlib.Path) -> Records:
 
 def _json_object(path: pathlib.Path) -> dict[str, Any]:
   try:
-    value = json.loads(path.read_text())
+    return files.read_json(path)
   except (OSError, ValueError):
     return {}
-  return value if isinstance(value, dict) else {}
 
 
 def _json_lines(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -157,7 +157,7 @@ def _json_lines(path: pathlib.Path) -> list[dict[str, Any]]:
   for line in lines:
     try:
       values.append(json.loads(line))
-    except ValueError:
+    except (ValueError, RecursionError):
       continue
   return [value for value in values if isinstance(value, dict)]
 
