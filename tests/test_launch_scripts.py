@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 import shlex
 import shutil
 import subprocess
@@ -277,3 +278,21 @@ def test_a_job_from_elsewhere_names_the_place(machine, tmp_path):
   done = machine.run(SLURM, '--workdir=x', cwd=tmp_path, **JOB)
   assert (done.returncode, done.stderr.count('\n')) == (2, 1)
   assert 'submit it from the repository' in done.stderr
+
+
+# ---- the page about them -------------------------------------------------------------------------
+
+PAGE = (ROOT / 'launch' / 'README.md').read_text(encoding='utf-8')
+
+
+def test_the_page_names_what_there_is():
+  """Files, flags of the programs and options of the launchers; unlike the README, it isn't run."""
+  files = set(re.findall(r'(?:launch|configs)/[\w/]+\.(?:py|sh|sbatch)', PAGE))
+  assert len(files) > 8
+  assert not {name for name in files if not (ROOT / name).exists()}
+  flags = set(re.findall(r'(?<![\w-])--([a-z_]+)(?![\w-])', PAGE))
+  sources = [*(ROOT / 'launch').glob('*.py'), TPU_POD, ROOT / 'afslvm' / 'cli.py']
+  known = ''.join(path.read_text(encoding='utf-8') for path in sources)
+  own = {flag for flag in flags if f"'{flag}'" in known or f'--{flag}' in known}
+  of_slurm = {'array', 'nodes', 'partition', 'account', 'time', 'export', 'signal'}
+  assert flags - own <= of_slurm | {'xla_gpu_deterministic_ops'}

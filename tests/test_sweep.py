@@ -30,6 +30,7 @@ def test_folders_have_short_names_that_differ():
   name = grid.folder_name(settings, '3')
   assert name == 'encoder.depth=2_decoder.depth=-1_source=abxc_seed=3'
   assert grid.folder_name({'model.widths': '(8, 8)'}, '0') == 'widths=8x8_seed=0'
+  assert grid.folder_name({'model.widths': '(8,)'}, '0') == 'widths=8_seed=0'
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,6 @@ def folder_name(settings: dict[str, str], seed: str) -> str:
   names = short_names(settings)
   words = []
   for key, value in settings.items():
-    plain = re.sub(r'[()\[\]\s\'"]', '', value)
+    plain = re.sub(r'[()\[\]\s\'"]', '', value).strip(',')
     words.append(f'{names[key]}={re.sub("[^A-Za-z0-9_.+-]+", "x", plain)}')
   return '_'.join([*words, f'seed={seed}'])
