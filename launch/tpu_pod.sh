@@ -109,7 +109,7 @@ fetch() {
 }
 
 stop() {  # The brackets keep pkill from finding the shell that runs it.
-  tpu ssh "$NAME" "--worker=$worker" '--command=pkill -TERM -f "[l]aunch/train.py" || true'
+  tpu ssh "$NAME" "--worker=$worker" '--command=pkill -TERM -u "$(id -un)" -f "[l]aunch/train.py" || true'
 }
 
 delete() {
