@@ -186,6 +186,7 @@ def parts(config: ConfigDict) -> Parts:
   _check_gradients(sequence_model, objective)
   _check_first_scored(data, sequence_model, objective)
   _check_stateful(data, sequence_model, objective)
+  train.check(stateful=data.get('stateful', False))
   return Parts(seed, data, builder, sequence_model, objective, optimizer, train, plain)
 
 

@@ -81,7 +81,7 @@ MLP = {'name': 'mlp', **LAYERS}
 LATENT_HEADS = {'log_scale_low': -7.5, 'log_scale_high': 2.5, 'head_initialization': ''}
 RECURRENCE = {'features': 256, 'cell': 'lstm'}
 FRAME_PREDICTOR = {'features': 256, 'layers': 2}
-LATENT = {'gradients': 'bptt', 'unroll': 1}
+LATENT = {'gradients': 'bptt', 'unroll': 1, 'remat': False}
 LSTM_PRIOR = {
   'name': 'lstm',
   'features': 256,
@@ -140,12 +140,8 @@ GAUSSIAN = {
   'log_scale_high': 2.0,
   'initialization': 'lecun',
 }
-DISCRETIZED_GAUSSIAN = {
-  **GAUSSIAN,
-  'name': 'discretized_gaussian',
-  'bin_width': 0.0,
-  'bins': 'centered',
-}
+_BINS = {'bin_width': 0.0, 'bins': 'centered'}
+DISCRETIZED_GAUSSIAN = {**GAUSSIAN, 'name': 'discretized_gaussian', **_BINS}
 BERNOULLI = {'name': 'bernoulli', 'initial_rate': 0.5, 'initialization': 'lecun'}
 NADE = {'name': 'nade', 'hidden': 100, 'initial_rate': 0.5, 'initialization': 'lecun'}
 OBJECTIVE = {
@@ -180,6 +176,8 @@ TRAIN = {
   'keep_checkpoints': 2,
   'validation_batches': 8,
   'max_skipped': 10,
+  'accumulate': 1,
+  'remat': 'none',
 }
 DATA = {
   'data_dir': '',

@@ -242,9 +242,13 @@ class SequenceModel(nn.Module):
     return self.generate(context, num_steps, temperature)
 
   def _scan(
-    self, function: Any, state: PyTree, inputs: PyTree, unroll: int = 1
+    self, function: Any, state: PyTree, inputs: PyTree, unroll: int = 1, remat: bool = False
   ) -> tuple[PyTree, PyTree]:
-    """Applies `function(model, state, input_t)` over axis 1 of `inputs`, each [B, T, ...]."""
+    """Applies `function(model, state, input_t)` over axis 1 of `inputs`, each [B, T, ...].
+
+    With `remat`, gradients keep the states between steps only and compute the steps again.
+    """
+    function = nn.remat(function, prevent_cse=False) if remat else function
     training = self.is_mutable_collection('batch_stats')
     given = ('params', 'noise', 'annealing', *(() if training else ('batch_stats',)))
     scan = nn.scan(

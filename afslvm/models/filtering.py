@@ -2,7 +2,9 @@
 
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from afslvm.inference.base import Inferred
 from afslvm.models.base import Latents
@@ -58,3 +60,17 @@ def at_step(values: PyTree, t: int) -> PyTree:
 def flattened(value: Array) -> Array:
   """All steps as one batch: [B, T, ...] -> [B * T, ...]."""
   return value.reshape(value.shape[0] * value.shape[1], *value.shape[2:])
+
+
+def normal_noise(model: nn.Module, name: str, shape: tuple[int, ...]) -> Array:
+  """Standard normal noise [B, ...]: given in the collection `noise`, or drawn.
+
+  Of a part of a batch, which the collection `part` says, it is what its rows have in the whole.
+  """
+  if model.has_variable('noise', name):
+    return jnp.broadcast_to(model.get_variable('noise', name), shape)
+  key = model.make_rng('sample')
+  if not model.has_variable('part', 'rows'):
+    return jax.random.normal(key, shape)
+  rows = model.get_variable('part', 'rows')  # [P, B], of all parts
+  return jax.random.normal(key, (rows.size, *shape[1:]))[rows[model.get_variable('part', 'index')]]

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from afslvm.distributions.normal import Normal, kl_normal
 from afslvm.inference.base import Inference, StepFreeEnergy, local_objective
 from afslvm.likelihoods.base import ConditionalLikelihood
+from afslvm.models import filtering
 from afslvm.models.base import Latents, SequenceModel, StepTerms
 from afslvm.models.filtering import Draws, Encoded, FilterState, Observed, Step, at_step, flattened
 from afslvm.types import Array, PyTree, Temperature
@@ -31,6 +32,7 @@ class LatentVariableModel(SequenceModel, kw_only=True):
       generative parameters take the posterior's draws as given, and those of the inference are
       trained for F_t of their own step alone, everything else held.
     unroll: steps of the scan that are compiled as one.
+    remat: whether gradients compute steps again, to keep only the states between them.
   """
 
   latent_size: int
@@ -38,6 +40,7 @@ class LatentVariableModel(SequenceModel, kw_only=True):
   inference: Inference
   gradients: str = 'bptt'
   unroll: int = 1
+  remat: bool = False
 
   choices: ClassVar = {'gradients': GRADIENTS}
   limits: ClassVar = {'unroll': (1, None)}
@@ -229,10 +232,7 @@ class LatentVariableModel(SequenceModel, kw_only=True):
     """The randomness of all steps, drawn here or given in the collection `noise`."""
 
     def normal(name, *shape):
-      shape = (*batch_and_steps, *shape, self.latent_size)
-      if self.has_variable('noise', name):
-        return jnp.broadcast_to(self.get_variable('noise', name), shape)
-      return jax.random.normal(self.make_rng('sample'), shape)
+      return filtering.normal_noise(self, name, (*batch_and_steps, *shape, self.latent_size))
 
     return Draws(
       normal('latent'),
@@ -252,7 +252,7 @@ class LatentVariableModel(SequenceModel, kw_only=True):
       state, first = self._filter(state, at_step(inputs, 0))
       steps = observed.mask.shape[1]
       return state, jax.tree.map(lambda v: jnp.repeat(v[:, None], steps, axis=1), first)
-    return self._scan(_filter, state, inputs, self.unroll)
+    return self._scan(_filter, state, inputs, self.unroll, self.remat)
 
   def _filter(self, state: FilterState, inputs: tuple[Observed, Draws]) -> tuple[FilterState, Step]:
     """One step of AVF Algorithm 1: prior, posterior, a draw, and on to the next state."""

@@ -19,9 +19,10 @@ def per_step(values: Array, terms: StepTerms) -> Array:
 
 
 def terms_metrics(model: SequenceModel, dequantisation: str, terms: StepTerms) -> Metrics:
-  """What is logged of a batch: the plain bound, whatever is optimised, and its parts per step."""
+  """What is known of a batch: the plain bound, whatever is optimised, and its parts per step."""
   per_dim = -per_step(terms.elbo, terms) / math.prod(model.event_shape)
   return {
+    'scored': jnp.sum(terms.scored).astype(jnp.float32),
     'nats_per_dim': per_dim + preprocessing.log_levels(dequantisation),
     'log_likelihood': per_step(terms.log_likelihood, terms),
     'kl': per_step(terms.kl, terms),
@@ -31,7 +32,6 @@ def terms_metrics(model: SequenceModel, dequantisation: str, terms: StepTerms) -
 
 def training_terms(
   model: SequenceModel,
-  dequantisation: str,
   params: PyTree,
   model_state: PyTree,
   batch: dict[str, Array],
@@ -42,25 +42,26 @@ def training_terms(
 
   Args:
     model: any sequence model.
-    dequantisation: one of `preprocessing.DEQUANTISATIONS`.
     params: the model's parameters.
     model_state: its other collections (`batch_stats`); they are updated.
-    batch: `x` [B, T, *event] as stored, `mask` bool [B, T]; of streams `reset` bool [B].
-    key: for the dequantisation noise, the model's own samples, and dropout.
+    batch: `x` [B, T, *event], dequantised, `mask` bool [B, T]; of streams `reset` bool [B]; of a
+      part of a batch `rows` [P, B], those of each part, and `part`, which this is.
+    key: for the model's own samples, and dropout.
     kl_weight: of the divergence, for inference that minimises free energies.
   """
-  noise_key, sample_key = jax.random.split(key)
-  x = preprocessing.dequantise(noise_key, batch['x'], dequantisation)
+  dropout = jax.random.fold_in(key, 1)
+  if 'part' in batch:
+    dropout = jax.random.fold_in(dropout, batch['part'])
   return model.apply(
     {
       'params': params,
       **model_state,
       'annealing': annealing(model, kl_weight),
-      **_stream(model, batch),
+      **_about(model, batch),
     },
-    x,
+    batch['x'],
     batch['mask'],
-    rngs={'sample': sample_key, 'dropout': jax.random.fold_in(sample_key, 1)},
+    rngs={'sample': key, 'dropout': dropout},
     mutable=list(model_state),
   )
 
@@ -70,9 +71,18 @@ def annealing(model: SequenceModel, kl_weight: Array | float) -> PyTree:
   return model.at_core({'kl_weight': jnp.asarray(kl_weight, jnp.float32)})
 
 
-def _stream(model: SequenceModel, batch: dict[str, Array]) -> PyTree:
-  """In training on streams, which rows begin; the others go on from the collection `carry`."""
-  return {'stream': model.at_core({'reset': batch['reset']})} if 'reset' in batch else {}
+def _about(model: SequenceModel, batch: dict[str, Array]) -> PyTree:
+  """Collections that tell the model what its rows are.
+
+  In training on streams, which of them begin; the others go on from the collection `carry`. Of a
+  part, which rows of the whole batch they are, so that each has the draws it has there.
+  """
+  about = {}
+  if 'reset' in batch:
+    about['stream'] = model.at_core({'reset': batch['reset']})
+  if 'rows' in batch:
+    about['part'] = model.at_core({'rows': batch['rows'], 'index': batch['part']})
+  return about
 
 
 class BoundSums(NamedTuple):

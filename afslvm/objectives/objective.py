@@ -11,11 +11,11 @@ from afslvm.errors import ConfigError
 from afslvm.models.base import SequenceModel
 from afslvm.objectives import elbo, fivo, iwae
 from afslvm.objectives.annealing import KLSettings, kl_weight, weighted_kl
-from afslvm.transforms import preprocessing
 from afslvm.types import Array, PyTree
 
 BOUNDS = ('elbo', 'iwae', 'fivo')
-# (params, model_state, batch, key, step) -> (loss, (metrics, new model_state))
+# (params, model_state, batch, key, step) -> (loss, (metrics, new model_state)); the batch's `x` is
+# dequantised. Metrics hold `scored`, the steps that the loss is a mean over.
 Loss = Callable[[PyTree, PyTree, dict[str, Array], Array, Array], tuple[Array, Any]]
 
 
@@ -61,14 +61,18 @@ class ObjectiveSettings(KLSettings):
 
 
 def make_loss(settings: ObjectiveSettings, model: SequenceModel, dequantisation: str) -> Loss:
-  """The loss of a train step, a mean over scored steps in nats per step."""
+  """The loss of a train step, a mean over scored steps in nats per step.
+
+  Args:
+    settings: which bound, and what its divergence weighs.
+    model: any sequence model.
+    dequantisation: that `x` has gone through, for what is logged.
+  """
   if settings.bound == 'elbo':
 
     def annealed_elbo(params, model_state, batch, key, step):
       weight = kl_weight(settings, step)
-      terms, updated = elbo.training_terms(
-        model, dequantisation, params, model_state, batch, key, weight
-      )
+      terms, updated = elbo.training_terms(model, params, model_state, batch, key, weight)
       terms = terms.masked(jnp.arange(terms.kl.shape[1]) >= settings.first_scored)
       reconstruction = elbo.per_step(terms.log_det - terms.log_likelihood, terms)
       loss = reconstruction + weighted_kl(terms, settings, step)
@@ -84,13 +88,14 @@ def make_loss(settings: ObjectiveSettings, model: SequenceModel, dequantisation:
     return annealed_elbo
 
   def negative_bound(params, model_state, batch, key, step):
-    noise_key, sample_key = jax.random.split(key)
-    x = preprocessing.dequantise(noise_key, batch['x'], dequantisation)
+    x, mask = batch['x'], batch['mask']
+    if 'part' in batch:
+      key = jax.random.fold_in(key, batch['part'])
     weight = kl_weight(settings, step)
     annealing = {'annealing': elbo.annealing(model, weight)}
     variables = {'params': params, **model_state, **annealing}
     sample = _importance if settings.bound == 'iwae' else _particles
-    bound, terms, updated = sample(settings, model, variables, x, batch['mask'], sample_key, weight)
+    bound, terms, updated = sample(settings, model, variables, x, mask, key, weight)
     loss = -jnp.sum(bound) / jnp.maximum(jnp.sum(terms.scored), 1)
     metrics = {'loss': loss, **elbo.terms_metrics(model, dequantisation, terms)}
     return loss, ({**metrics, 'kl_weight': weight}, updated)

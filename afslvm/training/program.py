@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 from afslvm.objectives.objective import make_loss
 from afslvm.training import distributed, randomness
 from afslvm.training.experiment import Batch, Experiment
+from afslvm.training.gradients import make_gradient
 from afslvm.training.optimizer import make_optimizer
 from afslvm.training.state import TrainState, create_state
 from afslvm.training.step import make_train_step
@@ -41,7 +42,9 @@ def first_state(experiment: Experiment, batch: Batch, mesh: Mesh) -> TrainState:
 def compiled_step(experiment: Experiment, mesh: Mesh) -> Any:
   """The jitted train step, `(state, batch) -> (state, metrics)`; the state given is used up."""
   loss = make_loss(experiment.objective, experiment.model, experiment.dequantisation)
-  optimizer = make_optimizer(experiment.optimizer, experiment.train.num_steps)
-  step = make_train_step(loss, optimizer, experiment.seed, experiment.optimizer.ema_decay)
+  settings = experiment.train
+  gradient = make_gradient(loss, experiment.dequantisation, settings.accumulate, settings.remat)
+  optimizer = make_optimizer(experiment.optimizer, settings.num_steps)
+  step = make_train_step(gradient, optimizer, experiment.seed, experiment.optimizer.ema_decay)
   whole, parts = distributed.replicated(mesh), distributed.sharded(mesh)
   return jax.jit(step, in_shardings=(whole, parts), out_shardings=(whole, whole), donate_argnums=0)

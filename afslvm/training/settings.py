@@ -3,7 +3,10 @@
 import dataclasses
 from typing import ClassVar
 
+from afslvm.errors import ConfigError
+
 SCHEDULES = ('constant', 'cosine', 'exponential')
+REMAT = ('none', 'products')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +67,10 @@ class TrainSettings:
     keep_checkpoints: newest checkpoints kept, beside the best by validation.
     validation_batches: batches of the validation split that are scored.
     max_skipped: non-finite steps in a row after which the run stops.
+    accumulate: parts of each batch that go through the model one after another, for less memory;
+      the step is that of the whole batch, but for batch statistics and dropout, which are by part.
+    remat: `none`, or `products`, to keep only products and convolutions for the gradient, and
+      compute what lies between them again.
   """
 
   num_steps: int = 1000
@@ -74,7 +81,10 @@ class TrainSettings:
   keep_checkpoints: int = 2
   validation_batches: int = 8
   max_skipped: int = 10
+  accumulate: int = 1
+  remat: str = 'none'
 
+  choices: ClassVar = {'remat': REMAT}
   limits: ClassVar = {
     'num_steps': (1, None),
     'batch_size': (1, None),
@@ -84,4 +94,18 @@ class TrainSettings:
     'keep_checkpoints': (2, None),
     'validation_batches': (1, None),
     'max_skipped': (1, None),
+    'accumulate': (1, None),
   }
+
+  def check(self, stateful: bool):
+    """Raises ConfigError for a batch that can't be gone through in parts."""
+    if self.batch_size % self.accumulate:
+      raise ConfigError(
+        f'train.accumulate={self.accumulate} does not divide train.batch_size={self.batch_size}; '
+        'use a divisor'
+      )
+    if stateful and self.accumulate > 1:
+      raise ConfigError(
+        f'train.accumulate={self.accumulate} needs data.stateful=False: rows of a stream go on '
+        'from batch to batch; use 1'
+      )

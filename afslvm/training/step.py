@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from afslvm.objectives.objective import Loss
 from afslvm.training import randomness
+from afslvm.training.gradients import Gradient
 from afslvm.training.state import TrainState
 from afslvm.types import Array, PyTree
 
@@ -23,7 +23,7 @@ def _moving_average(ema: PyTree, new: PyTree, decay: float, step: Array) -> PyTr
 
 
 def make_train_step(
-  loss: Loss, optimizer: optax.GradientTransformation, seed: int, ema_decay: float = 0.0
+  gradient: Gradient, optimizer: optax.GradientTransformation, seed: int, ema_decay: float = 0.0
 ) -> Callable[[TrainState, dict[str, Array]], tuple[TrainState, dict[str, Array]]]:
   """Builds `(state, batch) -> (state, metrics)`.
 
@@ -32,7 +32,7 @@ def make_train_step(
   which would turn one Inf into NaN.
 
   Args:
-    loss: (params, model_state, batch, key, step) -> (loss, (metrics, new model_state)).
+    gradient: from `make_gradient`.
     optimizer: from `make_optimizer`.
     seed: of all randomness in training.
     ema_decay: of the moving average; the state must have been created with one if positive.
@@ -40,8 +40,7 @@ def make_train_step(
 
   def train_step(state: TrainState, batch: dict[str, Array]):
     key = jax.random.fold_in(randomness.stream(seed, 'training'), state.step)
-    gradient = jax.value_and_grad(loss, has_aux=True)
-    (_, (metrics, model_state)), grads = gradient(
+    (metrics, model_state), grads = gradient(
       state.params, state.model_state, batch, key, state.step
     )
     metrics['grad_norm'] = optax.global_norm(grads)

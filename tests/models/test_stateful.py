@@ -8,6 +8,7 @@ import pytest
 
 from afslvm.objectives.objective import ObjectiveSettings, make_loss
 from afslvm.training import state as state_lib
+from afslvm.training.gradients import make_gradient
 from afslvm.training.step import make_train_step
 from tests import constructors
 
@@ -54,7 +55,8 @@ def test_training_keeps_the_state_and_evaluates_without_it():
   model, _, x = make('srnn')
   optimizer = optax.sgd(1e-3)
   first = state_lib.create_state(model, optimizer, x, 0, use_ema=True, stream_rows=3)
-  step = jax.jit(make_train_step(make_loss(ObjectiveSettings(), model, 'none'), optimizer, 0, 0.9))
+  gradient = make_gradient(make_loss(ObjectiveSettings(), model, 'none'))
+  step = jax.jit(make_train_step(gradient, optimizer, 0, 0.9))
   mask = jnp.ones(x.shape[:2], bool)
   batch = {'x': x, 'mask': mask, 'reset': jnp.array([True] * 3)}
   after, metrics = step(first, batch)

@@ -53,7 +53,8 @@ def test_every_bound_trains_every_parameter(bound):
   _, params, state, _ = case()
   (loss, (metrics, new_state)), grads = loss_and_gradient(SETTINGS[bound])
   assert np.isfinite(loss)
-  assert {'loss', 'nats_per_dim', 'log_likelihood', 'kl', 'log_det', 'kl_weight'} == set(metrics)
+  parts = {'log_likelihood', 'kl', 'log_det'}
+  assert {'loss', 'nats_per_dim', 'kl_weight', 'scored', *parts} == set(metrics)
   assert all(np.isfinite(list(metrics.values())))
   for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
     name = jax.tree_util.keystr(path)

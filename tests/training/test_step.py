@@ -16,7 +16,7 @@ from afslvm import runs
 from afslvm.errors import NumericsError
 from afslvm.objectives import elbo
 from afslvm.objectives.objective import ObjectiveSettings, make_loss
-from afslvm.training import distributed, loop, optimizer, randomness, state, step
+from afslvm.training import distributed, gradients, loop, optimizer, randomness, state, step
 from afslvm.training.experiment import Experiment
 from afslvm.training.settings import OptimizerSettings, TrainSettings
 from afslvm.training.validation import make_validation
@@ -71,7 +71,9 @@ def make_step(make_state=True, **settings):
   loss = make_loss(ObjectiveSettings(), model, 'none')
   x = constructors.data(model)
   first = state.create_state(model, adam, x, seed=0, use_ema=True)
-  train_step = jax.jit(step.make_train_step(loss, adam, seed=0, ema_decay=0.9))
+  train_step = jax.jit(
+    step.make_train_step(gradients.make_gradient(loss), adam, seed=0, ema_decay=0.9)
+  )
   return train_step, first, {'x': x, 'mask': jnp.ones(x.shape[:2], bool)}
 
 
@@ -103,7 +105,7 @@ def test_a_non_finite_gradient_with_a_finite_loss_is_skipped():
   first = state.TrainState(
     jnp.int32(0), params, {}, adam.init(params), (), jnp.int32(0), jnp.int32(0)
   )
-  after, metrics = step.make_train_step(loss, adam, seed=0)(first, {})
+  after, metrics = step.make_train_step(gradients.make_gradient(loss), adam, seed=0)(first, {})
   assert np.isfinite(metrics['loss'])
   assert not np.isfinite(metrics['grad_norm'])
   assert int(after.skipped) == 1
@@ -182,7 +184,8 @@ def test_the_key_of_a_step_depends_on_seed_and_step_only():
   losses = {}
   for seed in (0, 1):
     loss = make_loss(ObjectiveSettings(), model, 'gauss256')
-    train_step = jax.jit(step.make_train_step(loss, adam, seed=seed))
+    gradient = gradients.make_gradient(loss, 'gauss256')
+    train_step = jax.jit(step.make_train_step(gradient, adam, seed=seed))
     second, metrics = train_step(first, batch)
     _, again = train_step(first, batch)
     _, later = train_step(second, batch)
