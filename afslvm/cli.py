@@ -4,6 +4,7 @@ A mistake in a flag or a config override is found before jax is imported. Exit c
 `afslvm.errors`; absl's own usage errors are 2 here as well.
 """
 
+import contextlib
 import importlib.util
 import logging
 import os
@@ -44,7 +45,9 @@ def run(main: Callable[[list[str]], int | None]):
     if len(argv) > 1 and not getattr(main, 'takes_arguments', False):
       return fail(ConfigError(f'{argv[1]!r} is not a flag; see --help'))
     try:
-      return main(argv) or 0
+      code = main(argv) or 0
+      sys.stdout.flush()  # so that a reader who has gone is noticed here
+      return code
     except AfslvmError as error:
       return fail(error)
     except KeyboardInterrupt:
@@ -64,8 +67,14 @@ def _platform_error(error: OSError | RuntimeError) -> PlatformError:
   if isinstance(error, OSError):
     place = f' ({error.filename})' if error.filename else ''
     return PlatformError(f'{error.strerror or error}{place}; free space or fix permissions')
+  first_line = str(error).partition('\n')[0]
+  if 'RESOURCE_EXHAUSTED' in first_line:
+    return PlatformError(
+      f'out of memory ({first_line[:200]}); lower train.batch_size or data.length, or set '
+      'compute_dtype=bfloat16 where the model has it; --batch_size in evaluation'
+    )
   if 'backend' in str(error):
-    return PlatformError(f'{str(error).splitlines()[0]}; unset JAX_PLATFORMS to use what there is')
+    return PlatformError(f'{first_line}; unset JAX_PLATFORMS to use what there is')
   raise error
 
 
@@ -78,12 +87,16 @@ def takes_arguments(main: Callable) -> Callable:
 def fail(error: AfslvmError) -> int:
   """Prints an expected error as one line; returns its exit code."""
   message = ' '.join(str(error).split())
-  print(f'error: {message}', file=sys.stderr)
+  with contextlib.suppress(OSError):  # nobody reads it
+    print(f'error: {message}', file=sys.stderr, flush=True)
   return error.exit_code
 
 
 def _configure_logging():
-  absl_logging.set_verbosity(absl_logging.ERROR)
+  # Orbax raises its errors too; logged, they are tracebacks.
+  absl_logging.set_verbosity(absl_logging.FATAL)
+  # Likewise what TensorStore's threads can't raise after an error.
+  sys.unraisablehook = lambda unraisable: None
   log = logging.getLogger('afslvm')
   log.handlers = [logging.StreamHandler(sys.stderr)]
   log.handlers[0].setFormatter(logging.Formatter('%(message)s'))

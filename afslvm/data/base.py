@@ -25,6 +25,7 @@ from afslvm.data import shards
 from afslvm.data.options import Integer, Option
 from afslvm.errors import ConfigError, DataError
 
+FILE_FORMAT = 'array_record'
 SPLITS = ('train', 'validation', 'test')
 
 SECONDS_BETWEEN_REPORTS = 3.0
@@ -63,6 +64,7 @@ class LocalInfo(tfds.core.DatasetInfo):
     """Reads what is there; damage is reported by whoever opens or verifies the records."""
     with contextlib.suppress(Exception):
       super().read_from_directory(dataset_info_dir)
+    self.as_proto.file_format = FILE_FORMAT  # whatever a damaged file says
 
 
 class Progress:
@@ -160,7 +162,7 @@ class SequenceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       name=self.config_name(), description=str(vars(self.options)), options=self.options
     )
     with quiet_tfds():
-      super().__init__(data_dir=_local_path(data_dir), config=config, file_format='array_record')
+      super().__init__(data_dir=_local_path(data_dir), config=config, file_format=FILE_FORMAT)
     self.download_dir = os.path.join(self._data_dir_root, 'downloads')
     self._original_state = dict(data_dir=data_dir, source=source, **options)
 

@@ -79,6 +79,8 @@ def npz_videos(path: str, channels: int) -> Iterator[Iterator[np.ndarray]]:
     DataError: no .npz, damaged, or of another shape or type.
   """
   with unreadable(path, zipfile.BadZipFile, zlib.error), zipfile.ZipFile(path) as archive:
+    if not archive.infolist():
+      raise ValueError('it holds no array')
     for entry in archive.infolist():
       with archive.open(entry) as file:
         shape, fortran, dtype = sources.array_header(file)

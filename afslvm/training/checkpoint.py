@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import pathlib
+import re
 import shutil
 from typing import Any
 
@@ -28,6 +29,7 @@ from afslvm.types import PyTree
 
 MANIFEST = 'MANIFEST.afslvm.json'
 METRIC = 'validation_nats_per_dim'
+FORMAT = 1  # of checkpoints; those that say nothing have the first
 log = logging.getLogger(__name__)
 
 
@@ -69,19 +71,28 @@ def _own_sha256(manifest: dict[str, Any]) -> str:
 def read_manifest(directory: pathlib.Path) -> dict[str, Any] | None:
   """The manifest of one checkpoint, or None where it is missing or damaged."""
   try:
-    manifest = json.loads((directory / MANIFEST).read_text())
+    manifest = files.read_json(directory / MANIFEST)
     return manifest if manifest['sha256'] == _own_sha256(manifest) else None
-  except (OSError, ValueError, TypeError, KeyError):
+  except (OSError, ValueError, KeyError):
     return None
 
 
 def problem(directory: pathlib.Path) -> str:
-  """Why a checkpoint can't be trusted, or '' if every file is as it was written."""
+  """Why a checkpoint can't be trusted, or '' if every file is as it was written.
+
+  Raises:
+    CheckpointError: it is of a newer version, which may know better.
+  """
   if not (directory / MANIFEST).exists():
     return 'unfinished'
   manifest = read_manifest(directory)
   if manifest is None:
     return f'damaged: {MANIFEST} is not what was written'
+  if (written := manifest.get('format', 1)) > FORMAT:
+    raise CheckpointError(
+      f'{directory} is a checkpoint of format {written}, this version of afslvm reads up to '
+      f'{FORMAT}; use the version in receipt.json, or another --workdir'
+    )
   try:
     found = _file_hashes(directory)
   except FileNotFoundError:
@@ -214,6 +225,7 @@ class Checkpoints:
     if validation is not None and not math.isfinite(validation):
       validation = None  # never the best
     manifest = {
+      'format': FORMAT,
       'step': step,
       METRIC: validation,
       'parameters_sha256': tree_sha256(state.params),
@@ -230,14 +242,13 @@ class Checkpoints:
     """Writes the manifest of a checkpoint once it is committed; cheap to call at every step."""
     if self._pending is None or (not wait and self._manager.is_saving_in_progress()):
       return
+    (step, manifest), self._pending = self._pending, None
     self._guard(self._manager.wait_until_finished)
-    step, manifest = self._pending
-    self._pending = None
     directory = self.directory / str(step)
     if processes.is_first():
-      manifest['files'] = _file_hashes(directory)
+      self._guard(lambda: manifest.update(files=_file_hashes(directory)))
       manifest['sha256'] = _own_sha256(manifest)
-      files.write_json(directory / MANIFEST, manifest)
+      self._guard(lambda: files.write_json(directory / MANIFEST, manifest))
     self.newest = step
 
   def close(self):
@@ -250,11 +261,18 @@ class Checkpoints:
     try:
       action()
     except (ValueError, OSError) as error:
-      first_line = str(error).splitlines()[0][:200]
+      kept = '' if self.newest is None else f'; the last good step is {self.newest}'
       raise CheckpointError(
-        f'could not write to {self.directory} ({first_line}); free space or fix permissions and '
-        f'run the same command again; step {self.newest} is intact'
+        f'could not write to {self.directory} ({_reason(error)}); free space, fix permissions or '
+        f'put the folder back, and run the same command again{kept}'
       ) from error
+
+
+def _reason(error: Exception) -> str:
+  """What the operating system said, out of the long line that TensorStore makes of it."""
+  line = str(error).partition('\n')[0]
+  said = re.search(r'([^:]+) \[os_error_code', line)
+  return said[1].strip() if said else line[:200]
 
 
 def restore_step(

@@ -58,6 +58,13 @@ class Experiment:
     """Rows of the global batch whose state is kept; 0 if none is."""
     return self.train.batch_size if self.stateful else 0
 
+  @property
+  def source(self) -> str:
+    """What messages call the data."""
+    data = self.config.get('data', {})
+    place = data.get('data_dir')
+    return data.get('name', 'the data') + (f' in {place}' if place else '')
+
   def in_words(self, nats_per_dim: float) -> str:
     """A score with its unit."""
     if self.per_step:

@@ -17,6 +17,7 @@ from afslvm.training.experiment import Batch, Experiment
 from afslvm.training.records import Records, due
 from afslvm.training.signals import StopRequest
 from afslvm.training.state import TrainState, abstract_state
+from afslvm.training.waiting import WatchedBatches
 from afslvm.training.workdir import LOCAL, Workdir, flatten
 
 log = logging.getLogger(__name__)
@@ -56,9 +57,9 @@ def train(workdir: Workdir, experiment: Experiment) -> int:
     'training from step %d to %d on %d %s device(s); the first step compiles',
     records.start, settings.num_steps, mesh.size, jax.devices()[0].platform,
   )  # fmt: skip
-  with StopRequest() as stop:
+  with StopRequest() as stop, WatchedBatches(batches, experiment.source) as watched:
     try:
-      step = _run(state, batches, checkpoints, records, stop)
+      step = _run(state, watched, checkpoints, records, stop)
       checkpoints.close()
     except BaseException as error:
       lost = processes.explain(error)

@@ -1,7 +1,7 @@
 """What a run writes besides checkpoints: log lines, `.jsonl` records, summaries, the receipt."""
 
-import json
 import logging
+import pathlib
 import time
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from afslvm import files
+from afslvm.evaluation import diagnostics
 from afslvm.training import checkpoint, receipt
 from afslvm.training.experiment import Experiment
 from afslvm.training.progress import Progress, format_duration
@@ -73,7 +74,7 @@ class Records:
     if not self.workdir.writes:
       return
     path = self.workdir.path / 'receipt.json'
-    earlier = json.loads(path.read_text()) if path.exists() else {}
+    earlier = _costs(path)
     wall = time.monotonic() - self._progress.began
     cpu = time.process_time() - self._progress.cpu_began
     rate = self._progress.last_rate
@@ -94,8 +95,8 @@ class Records:
         'frames_per_second': round(rate * self._frames(), 1),
         'peak_memory_mb': receipt.peak_memory_mb(),
         'wall_seconds': round(wall, 2),
-        'total_wall_seconds': round(wall + earlier.get('total_wall_seconds', 0.0), 2),
-        'total_cpu_seconds': round(cpu + earlier.get('total_cpu_seconds', 0.0), 2),
+        'total_wall_seconds': round(wall + earlier['total_wall_seconds'], 2),
+        'total_cpu_seconds': round(cpu + earlier['total_cpu_seconds'], 2),
       },
     )
 
@@ -117,3 +118,13 @@ class Records:
       'frames_per_second': round(rate * self._frames(), 1),
       'wall_seconds': round(time.monotonic() - self._progress.began, 3),
     }
+
+
+def _costs(path: pathlib.Path) -> dict[str, float]:
+  """What a run cost before, by its receipt; nothing where there is none that can be read."""
+  try:
+    receipt = files.read_json(path)
+  except (OSError, ValueError):
+    receipt = {}
+  values = {key: receipt.get(key) for key in ('total_wall_seconds', 'total_cpu_seconds')}
+  return {k: v if diagnostics.is_number(v) else 0.0 for k, v in values.items()}

@@ -2,6 +2,7 @@
 
 import logging
 import pathlib
+import time
 from typing import Any
 
 import jax
@@ -17,35 +18,70 @@ class Summaries:
 
   def __init__(self, writes: bool, directory: pathlib.Path, experiment: Experiment, start: int):
     self._picture = experiment.picture
-    self._writer: Any = None
+    self._file: _EventFile | None = None
     if not writes:
       return
     try:
-      from tensorboardX import SummaryWriter
-
-      self._writer = SummaryWriter(str(directory), purge_step=start + 1)
+      self._file = _EventFile(directory, start)
     except (ImportError, OSError) as error:
       log.warning('no TensorBoard files: %s', error)
 
   def scalars(self, step: int, values: dict[str, float]):
     """One point per metric."""
-    if self._writer is not None:
-      for name, value in values.items():
-        self._writer.add_scalar(f'train/{name}', value, step)
+    self._write(step, {f'train/{name}': value for name, value in values.items()})
 
   def validation(self, step: int, nats_per_dim: float, health: dict[str, Any], variables: PyTree):
     """The validation score, diagnostics, and pictures where the data are frames."""
-    if self._writer is None:
+    if self._file is None:
       return
-    for name, value in {'nats_per_dim': nats_per_dim, **health}.items():
-      if not isinstance(value, list):
-        self._writer.add_scalar(f'validation/{name}', value, step)
+    values = {'nats_per_dim': nats_per_dim, **health}
+    shown = {f'validation/{k}': v for k, v in values.items() if not isinstance(v, list)}
     if self._picture is not None:
       # From this process's own copy: the others take no part in drawing.
-      picture = self._picture(jax.device_get(variables))
-      self._writer.add_image('validation/flows', picture, step, dataformats='HWC')
+      shown['validation/flows'] = self._picture(jax.device_get(variables))
+    self._write(step, shown)
 
   def close(self):
-    """Flushes the files."""
-    if self._writer is not None:
-      self._writer.close()
+    """Closes the file."""
+    self._file = None
+
+  def _write(self, step: int, values: dict[str, Any]):
+    try:
+      if self._file is not None:
+        self._file.add(step, values)
+    except OSError as error:
+      log.warning('no more TensorBoard files: %s', error)
+      self._file = None
+
+
+class _EventFile:
+  """Events are on disk once `add` returns.
+
+  tensorboardX's own writer gives them to a thread, which a full disk ends, and then waits for it
+  forever.
+  """
+
+  def __init__(self, directory: pathlib.Path, start: int):
+    from tensorboardX import event_file_writer
+    from tensorboardX.proto import event_pb2
+
+    directory.mkdir(parents=True, exist_ok=True)
+    self._event = event_pb2.Event
+    self._file = event_file_writer.EventsWriter(str(directory / 'events'))
+    # What an earlier start wrote after this step is not shown.
+    begin = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    self._file.write_event(self._event(step=start + 1, session_log=begin))
+    self._file.flush()
+
+  def add(self, step: int, values: dict[str, Any]):
+    """Writes numbers, and pictures [H, W, 3] in [0, 1], by name."""
+    from tensorboardX import summary
+
+    for name, value in values.items():
+      made = (
+        summary.image(name, value, dataformats='HWC')
+        if getattr(value, 'ndim', 0) == 3
+        else summary.scalar(name, value)
+      )
+      self._file.write_event(self._event(step=step, wall_time=time.time(), summary=made))
+    self._file.flush()

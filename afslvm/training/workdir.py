@@ -19,7 +19,7 @@ import socket
 from typing import Any
 
 from afslvm import files
-from afslvm.errors import ConfigError
+from afslvm.errors import ConfigError, PlatformError
 
 log = logging.getLogger(__name__)
 
@@ -153,17 +153,27 @@ class Workdir:
     return [record for record in records if 'validation_nats_per_dim' in record]
 
   def append(self, name: str, record: dict[str, Any]):
-    """Adds one line to a `.jsonl` file; non-finite numbers become null."""
+    """Adds one line to a `.jsonl` file; non-finite numbers become null.
+
+    Raises:
+      PlatformError: the disk is full, or the folder gone.
+    """
     if not self.writes:
       return
     clean = {
       key: None if isinstance(value, float) and not math.isfinite(value) else value
       for key, value in record.items()
     }
-    with open(self.path / name, 'a') as file:
-      file.write(json.dumps(clean) + '\n')
-      file.flush()
-      os.fsync(file.fileno())
+    try:
+      with open(self.path / name, 'a') as file:
+        file.write(json.dumps(clean) + '\n')
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError as error:
+      raise PlatformError(
+        f'{self.path / name} can not be written ({error.strerror}); free space or put the folder '
+        'back, and run the same command again'
+      ) from error
 
 
 def _records(path: pathlib.Path) -> list[tuple[bytes, dict[str, Any]]]:
