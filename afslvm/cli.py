@@ -70,8 +70,8 @@ def _platform_error(error: OSError | RuntimeError) -> PlatformError:
   first_line = str(error).partition('\n')[0]
   if 'RESOURCE_EXHAUSTED' in first_line:
     return PlatformError(
-      f'out of memory ({first_line[:200]}); lower train.batch_size or data.length, or set '
-      'compute_dtype=bfloat16 where the model has it; --batch_size in evaluation'
+      f'out of memory ({first_line[:200]}); lower train.batch_size or data.length, or keep '
+      'less: train.accumulate=2, train.remat=products'
     )
   if 'backend' in str(error):
     return PlatformError(f'{first_line}; unset JAX_PLATFORMS to use what there is')
