@@ -4,11 +4,18 @@ Every message is one line that names the value, the place and the fix. `afslvm.c
 and exits with the class's code; inside a notebook it is an ordinary exception.
 """
 
+LONGEST = 1500  # characters of a message
+
 
 class AfslvmError(Exception):
   """Base of all errors raised on purpose."""
 
   exit_code = 1
+
+  def __str__(self) -> str:
+    """The message; of one that quotes a damaged file at length, its ends."""
+    text, half = super().__str__(), LONGEST // 2
+    return text if len(text) <= LONGEST else f'{text[:half]} ... {text[-half:]}'
 
 
 class ConfigError(AfslvmError):

@@ -1,5 +1,6 @@
 """JSON files: a kill or a full disk never leaves half of one, and none that is read is trusted."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -30,3 +31,10 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   if not isinstance(value, dict):
     raise ValueError(f'it holds a {type(value).__name__}, not an object')
   return value
+
+
+def own_sha256(content: dict[str, Any]) -> str:
+  """The checksum that a JSON object carries, as 'sha256', of everything else in it."""
+  others = {key: value for key, value in content.items() if key != 'sha256'}
+  plain = json.loads(json.dumps(others))  # as it is read back: keys are words
+  return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

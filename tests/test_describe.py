@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from afslvm import build, cli
+from afslvm import build, cli, files
 from afslvm.training import checkpoint, state
 from afslvm.training.optimizer import make_optimizer
 
@@ -143,7 +143,7 @@ def test_runs_and_their_damage(launch, run):
   path = workdir / 'checkpoints' / '2' / checkpoint.MANIFEST
   manifest = json.loads(path.read_text())
   other = {**manifest, 'parameters_sha256': '0' * 64}
-  path.write_text(json.dumps({**other, 'sha256': checkpoint._own_sha256(other)}))
+  path.write_text(json.dumps({**other, 'sha256': files.own_sha256(other)}))
   result, found = describe(launch, workdir)
   assert (result.returncode, found) == (4, None)
   assert result.stderr.count('\n') == 1

@@ -52,11 +52,17 @@ def identity(
 
 def read_if_current(path: pathlib.Path, asked: dict[str, Any]) -> dict[str, Any] | None:
   """The evaluation at `path` if it answers exactly `asked` (see `identity`)."""
+  found = _read(path)
+  return found if found is not None and found.get('identity') == asked else None
+
+
+def _read(path: pathlib.Path) -> dict[str, Any] | None:
+  """What was written there, or None where it is missing or damaged; older ones have no checksum."""
   try:
     found = files.read_json(path)
   except (OSError, ValueError):
     return None
-  return found if found.get('identity') == asked else None
+  return found if found.get('sha256', files.own_sha256(found)) == files.own_sha256(found) else None
 
 
 def write(
@@ -73,17 +79,13 @@ def write(
     'decorrelation': decorrelation,
     **more,
   }
+  report['sha256'] = files.own_sha256(report)
   path.parent.mkdir(parents=True, exist_ok=True)
   files.write_json(path, report)
   return report
 
 
 def read_all(workdir: pathlib.Path) -> list[dict[str, Any]]:
-  """Every readable evaluation of a run, by file name."""
-  reports = []
-  for path in sorted((workdir / 'evaluation').glob('*.json')):
-    try:
-      reports.append(files.read_json(path))
-    except (OSError, ValueError):
-      continue
-  return reports
+  """Every intact evaluation of a run, by file name."""
+  found = (_read(path) for path in sorted((workdir / 'evaluation').glob('*.json')))
+  return [report for report in found if report is not None]

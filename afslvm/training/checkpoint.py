@@ -8,7 +8,6 @@ checkpoint that differs from it is damaged, and neither is ever restored.
 
 import functools
 import hashlib
-import json
 import logging
 import math
 import pathlib
@@ -62,17 +61,11 @@ def _file_hashes(directory: pathlib.Path) -> dict[str, str]:
   return hashes
 
 
-def _own_sha256(manifest: dict[str, Any]) -> str:
-  """The checksum that a manifest carries of everything else in it."""
-  content = {key: value for key, value in manifest.items() if key != 'sha256'}
-  return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def read_manifest(directory: pathlib.Path) -> dict[str, Any] | None:
   """The manifest of one checkpoint, or None where it is missing or damaged."""
   try:
     manifest = files.read_json(directory / MANIFEST)
-    return manifest if manifest['sha256'] == _own_sha256(manifest) else None
+    return manifest if manifest['sha256'] == files.own_sha256(manifest) else None
   except (OSError, ValueError, KeyError):
     return None
 
@@ -247,7 +240,7 @@ class Checkpoints:
     directory = self.directory / str(step)
     if processes.is_first():
       self._guard(lambda: manifest.update(files=_file_hashes(directory)))
-      manifest['sha256'] = _own_sha256(manifest)
+      manifest['sha256'] = files.own_sha256(manifest)
       self._guard(lambda: files.write_json(directory / MANIFEST, manifest))
     self.newest = step
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from afslvm import build, cli, runs
+from afslvm import build, cli, files, runs
 from afslvm.data import prepare
 from afslvm.data.moving_digits import MovingDigits
 from afslvm.errors import CheckpointError
@@ -77,7 +77,7 @@ def make_checkpoint(folder):
     (inside / name).write_bytes(name.encode() * 99)
   manifest = {'step': 3, 'parameters_sha256': 'a' * 64, checkpoint.METRIC: 2.5, 'arrays': {}}
   manifest['files'] = checkpoint._file_hashes(inside)
-  manifest['sha256'] = checkpoint._own_sha256(manifest)
+  manifest['sha256'] = files.own_sha256(manifest)
   (inside / checkpoint.MANIFEST).write_text(json.dumps(manifest, indent=1))
   return [p.relative_to(folder).as_posix() for p in inside.rglob('*') if p.is_file()]
 
@@ -87,8 +87,8 @@ def read_checkpoint(folder):
   if step is None:
     raise CheckpointError('none')
   inside = folder / 'checkpoints' / str(step)
-  files = (p for p in inside.rglob('*') if p.is_file() and p.name != checkpoint.MANIFEST)
-  content = {p.name: p.read_bytes() for p in files}
+  inner = (p for p in inside.rglob('*') if p.is_file() and p.name != checkpoint.MANIFEST)
+  content = {p.name: p.read_bytes() for p in inner}
   return step, checkpoint.read_manifest(inside), content
 
 
@@ -128,13 +128,14 @@ METRICS = [
 ]
 
 
+IDENTITY = {'contract': 1}
+DECORRELATION = {'x': {'temporal_correlation': 0.5, 'standard_deviation': 1.25}}
+
+
 def make_records(folder):
   (folder / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in METRICS))
   (folder / 'receipt.json').write_text(json.dumps({'step': 3, 'total_wall_seconds': 2.5}))
-  (folder / 'evaluation').mkdir()
-  (folder / 'evaluation' / 'x.json').write_text(
-    json.dumps({'identity': {'contract': 1}, 'results': [], 'decorrelation': {}})
-  )
+  store.write(folder / 'evaluation' / 'x.json', IDENTITY, [], DECORRELATION)
   return ['metrics.jsonl', 'receipt.json', 'evaluation/x.json']
 
 
@@ -142,7 +143,7 @@ def read_records(folder):
   workdir = Workdir(folder)
   workdir.truncate_records(2)
   found = records.read(folder)
-  answer = store.read_if_current(folder / 'evaluation' / 'x.json', {'contract': 1})
+  answer = store.read_if_current(folder / 'evaluation' / 'x.json', IDENTITY)
   return found.train, found.validation, workdir.validations(), answer
 
 
@@ -152,7 +153,7 @@ def are_records(found):
   return (
     all(isinstance(step, int) and value == value for step, value in train + validation)
     and all(line['step'] <= 2 for line in lines)
-    and (answer is None or answer['identity'] == {'contract': 1})
+    and (answer is None or answer['decorrelation'] == DECORRELATION)
   )
 
 

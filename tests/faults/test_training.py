@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from afslvm import files
 from afslvm.errors import CheckpointError, ConfigError, PlatformError
 from afslvm.training import checkpoint, waiting
 from afslvm.training.state import TrainState
@@ -191,7 +192,7 @@ def test_checkpoints_of_other_arrays_and_versions_are_refused(tmp_path):
   # A newer format is neither read nor set aside.
   path = tmp_path / '4' / checkpoint.MANIFEST
   manifest = {**json.loads(path.read_text()), 'format': checkpoint.FORMAT + 1}
-  path.write_text(json.dumps({**manifest, 'sha256': checkpoint._own_sha256(manifest)}))
+  path.write_text(json.dumps({**manifest, 'sha256': files.own_sha256(manifest)}))
   with pytest.raises(CheckpointError) as caught:
     checkpoint.Checkpoints(tmp_path)
   one_line(caught, str(tmp_path / '4'), 'of format 2', 'reads up to 1')
