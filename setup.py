@@ -42,6 +42,7 @@ setuptools.setup(
     'array-record>=0.8.3',  # the file format that TFDS writes and Grain reads without TensorFlow
     'chex>=0.1.91',  # assertions on trees of arrays, such as whole training states in tests
     'dm-pix>=0.4.5',  # PSNR and SSIM of predicted frames; needs jax and chex only
+    'filelock>=3.16',  # with it JAX bounds the size of its cache of compiled programs
     'flax>=0.12.8',  # Linen modules and struct dataclasses
     'grain>=0.2.18',  # deterministic, resumable, sharded input pipeline
     'jax>=0.10.2',  # arrays, differentiation, jit, shardings

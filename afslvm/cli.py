@@ -21,6 +21,7 @@ from ml_collections import ConfigDict, config_flags
 from afslvm.errors import AfslvmError, ConfigError, PlatformError, nearest
 
 FLAGS = flags.FLAGS
+CACHE_BYTES = 2 * 2**30  # of compiled programs
 
 # Configs import one another as `configs.…`, which lies beside the package in a source tree.
 _SOURCE_TREE = pathlib.Path(__file__).resolve().parents[1]
@@ -42,6 +43,7 @@ def run(main: Callable[[list[str]], int | None]):
 
   def guarded(argv: list[str]) -> int:
     _configure_logging()
+    _keep_compiled_programs()
     if len(argv) > 1 and not getattr(main, 'takes_arguments', False):
       return fail(ConfigError(f'{argv[1]!r} is not a flag; see --help'))
     try:
@@ -102,6 +104,29 @@ def _configure_logging():
   log.handlers[0].setFormatter(logging.Formatter('%(message)s'))
   log.setLevel(logging.INFO)
   log.propagate = False
+
+
+def _keep_compiled_programs():
+  """Has JAX, which isn't imported yet, keep what it compiles in the user's cache, for later runs.
+
+  The oldest go where `CACHE_BYTES` are full. JAX_COMPILATION_CACHE_DIR names another folder, which
+  is not bounded, or none where it is empty; without a home that can be written nothing is kept.
+  """
+  if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
+    return
+  caches = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+  place = os.path.join(caches, 'afslvm', 'jax')
+  if not os.path.isabs(place):
+    return
+  try:
+    os.makedirs(place, exist_ok=True)
+  except OSError:
+    return
+  if os.access(place, os.W_OK):
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = place
+    os.environ['JAX_COMPILATION_CACHE_MAX_SIZE'] = str(CACHE_BYTES)
+    # Faster ones are compiled anew: keeping each of them costs as much.
+    os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 
 
 # ---- flags ---------------------------------------------------------------------------------------

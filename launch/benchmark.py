@@ -2,7 +2,7 @@
 
     python launch/benchmark.py --config=configs/moving_mnist/af1.py --config.train.batch_size=2
     python launch/benchmark.py --config=FILE --sweep=data.length=7,13,26 --sweep=model.unroll=1,4,16
-    python launch/benchmark.py --config=FILE --slowest=10 --json
+    python launch/benchmark.py --config=FILE --plain_scan --slowest=10 --json
 
 It needs no data: the batch is random. Utilisation is the rate of matrix products and convolutions
 over the best rate of matrix products that is measured in the same run, on the same device. A sweep
@@ -10,6 +10,7 @@ measures the config at each value of a key, all else as given, and says with whi
 value the time grows.
 """
 
+import dataclasses
 import json
 import sys
 from typing import Any
@@ -22,6 +23,7 @@ from afslvm.errors import ConfigError
 cli.define_config()
 flags.DEFINE_float('seconds', 10.0, 'Of timed steps for each measurement.', lower_bound=0.1)
 flags.DEFINE_multi_string('sweep', [], 'KEY=VALUE,VALUE,...: measure at each value; repeatable.')
+flags.DEFINE_bool('plain_scan', False, 'Measure also the model as a scan of its single steps.')
 flags.DEFINE_integer('slowest', 0, 'Name this many of the slowest operations.', lower_bound=0)
 flags.DEFINE_enum('peak_dtype', 'float32', ['float32', 'bfloat16'], 'Of the matrix products.')
 flags.DEFINE_bool('json', False, 'Print one JSON object instead of tables.')
@@ -32,8 +34,11 @@ def main(argv: list[str]):
   del argv
   args = cli.FLAGS
   sweeps = [_parse_sweep(text) for text in args.sweep]
+  import jax
+
   from afslvm import build
 
+  jax.config.update('jax_enable_compilation_cache', False)  # compiling is measured
   points = _points(sweeps)
   parts = [build.parts(config) for config in points.values()]  # every mistake before any compiling
 
@@ -46,6 +51,10 @@ def main(argv: list[str]):
     count = 0 if point else args.slowest
     costs[point], found = benchmark.measure(_experiment(built), args.seconds, count)
     named = found or named
+  if args.plain_scan:
+    given = _experiment(parts[0])
+    given = dataclasses.replace(given, model=benchmark.plain_scan(given.model))
+    costs['plain scan'], _ = benchmark.measure(given, args.seconds)
   peaks.append(peak.matmul_flops_per_second(args.peak_dtype))
   report = {
     'config': cli.given_config(),

@@ -30,15 +30,6 @@ read -r -a overrides <<<"${AFSLVM_OVERRIDES:-}"
 train_arguments+=("${overrides[@]}")
 [[ -z ${1:-} ]] || outdir=$(mkdir -p "$1" && CDPATH= cd -- "$1" && pwd) || exit 2
 
-# Compiled programs are kept between runs where there is a home to keep them in.
-keep_compiled_programs() {
-  local place=${JAX_COMPILATION_CACHE_DIR:-${HOME:+$HOME/.cache/afslvm/jax}}
-  [[ -n $place ]] && mkdir -p "$place" 2>/dev/null && [[ -w $place ]] || return 0
-  export JAX_COMPILATION_CACHE_DIR=$place
-  export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=${JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS:-0}
-  export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=${JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES:--1}
-}
-
 # run_stage NAME SCRIPT [ARGUMENTS...]: ends this script, with one line, when the stage fails.
 run_stage() {
   local name=$1 began=$SECONDS code
@@ -77,7 +68,6 @@ fi
 trap 'pass_on TERM 143' TERM HUP
 trap 'pass_on INT 130' INT
 
-keep_compiled_programs
 cd "$REPOSITORY"
 run_stage 'prepare data' launch/prepare_data.py --dataset=moving_digits
 runs=()

@@ -2,8 +2,10 @@
 
 import dataclasses
 import importlib
+import os
 import pathlib
 import re
+from unittest import mock
 
 import pytest
 from ml_collections import ConfigDict
@@ -244,3 +246,22 @@ def test_evaluation_as_a_user_runs_it(launch, smoke_run):
   again = launch('evaluate', f'--workdir={smoke_run}')
   assert again.stdout == first.stdout
   assert 'test batches' not in again.stderr  # the evaluation was used again
+
+
+@mock.patch.dict(os.environ)
+def test_compiled_programs_are_kept_within_bounds(tmp_path):
+  names = 'JAX_COMPILATION_CACHE_DIR', 'JAX_COMPILATION_CACHE_MAX_SIZE'
+
+  def kept(**environment):
+    for name in (*names, 'XDG_CACHE_HOME'):
+      os.environ.pop(name, None)
+    os.environ.update({name: str(value) for name, value in environment.items()})
+    cli._keep_compiled_programs()
+    return tuple(os.environ.get(name) for name in names)
+
+  bound, file = str(cli.CACHE_BYTES), tmp_path / 'file'
+  file.touch()
+  assert kept(XDG_CACHE_HOME=tmp_path) == (str(tmp_path / 'afslvm' / 'jax'), bound)
+  assert kept(HOME=tmp_path) == (str(tmp_path / '.cache' / 'afslvm' / 'jax'), bound)
+  assert kept(JAX_COMPILATION_CACHE_DIR='') == ('', None)
+  assert kept(XDG_CACHE_HOME=file) == (None, None)

@@ -1,5 +1,6 @@
 """What one training step of an experiment costs on this machine."""
 
+import dataclasses
 import math
 import statistics
 import time
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from afslvm.models.base import SequenceModel
 from afslvm.performance import flops, slowest
 from afslvm.training import distributed, program, receipt
 from afslvm.training.experiment import Experiment
@@ -18,7 +20,7 @@ class Cost(NamedTuple):
   """Of a training step, its optimiser included.
 
   Attributes:
-    compile_seconds: from the traced function to the program.
+    compile_seconds: of tracing the step and compiling it.
     step_seconds: the median over `GROUPS` groups of steps.
     step_seconds_range: of the fastest and the slowest group.
     sequences: in the global batch.
@@ -113,6 +115,16 @@ def _program_megabytes(compiled: Any) -> float:
     return 0.0
   used = memory.argument_size_in_bytes + memory.output_size_in_bytes
   return (used - memory.alias_size_in_bytes + memory.temp_size_in_bytes) / 1e6
+
+
+def plain_scan(model: SequenceModel) -> SequenceModel:
+  """The same model, scored by a scan of its step: nothing is computed before or after it."""
+
+  class PlainScan(type(model)):  # type: ignore[misc]
+    sequence_terms = SequenceModel.sequence_terms
+
+  fields = {field.name for field in dataclasses.fields(model)} - {'parent', 'name'}
+  return PlainScan(**{name: getattr(model, name) for name in fields})
 
 
 def exponent(sizes: list[float], seconds: list[float]) -> float:
