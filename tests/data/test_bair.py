@@ -250,10 +250,19 @@ def add_link(path):
     archive.addfile(member)
 
 
+def damage_last_header(path):
+  with tarfile.open(path) as archive:
+    begin = archive.getmembers()[-1].offset
+  content = bytearray(path.read_bytes())
+  content[begin] ^= 4
+  path.write_bytes(content)
+
+
 TARS = {
   'traversal': (add_traversal, ['../../train/evil.tfrecords', 'outside']),
   'link': (add_link, ['link.tfrecords', 'ordinary file']),
   'truncated': (lambda path: os.truncate(path, path.stat().st_size // 2), ['bair.tar', 'complete']),
+  'damaged header': (damage_last_header, ['bair.tar', 'damaged header', 'at byte']),
   'text': (lambda path: path.write_text('no tar'), ['bair.tar', 'plain tar']),
 }
 

@@ -16,6 +16,7 @@ import pytest
 
 from afslvm import files
 from afslvm.errors import CheckpointError, ConfigError, PlatformError
+from afslvm.evaluation import store
 from afslvm.training import checkpoint, waiting
 from afslvm.training.state import TrainState
 from afslvm.training.workdir import Workdir
@@ -223,3 +224,12 @@ def test_a_damaged_record_is_left_out_and_the_others_stay(tmp_path, caplog):
   assert [r.getMessage() for r in caplog.records] == [
     f'line 3 of {tmp_path / "metrics.jsonl"} is damaged and left out'
   ]
+
+
+def test_an_evaluation_of_which_a_digit_changed_is_made_anew(tmp_path):
+  run_readers.make_records(tmp_path)
+  path = tmp_path / 'evaluation' / 'x.json'
+  assert store.read_if_current(path, run_readers.IDENTITY)
+  path.write_text(path.read_text().replace('1.25', '1.35'))
+  assert store.read_if_current(path, run_readers.IDENTITY) is None
+  assert store.read_all(tmp_path) == []
