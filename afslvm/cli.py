@@ -73,7 +73,7 @@ def _platform_error(error: OSError | RuntimeError) -> PlatformError:
   if 'RESOURCE_EXHAUSTED' in first_line:
     return PlatformError(
       f'out of memory ({first_line[:200]}); lower train.batch_size or data.length, or keep '
-      'less: train.accumulate=2, train.remat=products'
+      'less: train.accumulate=2, model.remat=True or model.conditioner.remat=True'
     )
   if 'backend' in str(error):
     return PlatformError(f'{first_line}; unset JAX_PLATFORMS to use what there is')

@@ -15,6 +15,7 @@ CONV = {
   'normalization': 'batch',
   'patch': 1,
   'skip': False,
+  'remat': False,
   'initialization': 'lecun',
   'head_initialization': 'zeros',
   'compute_dtype': 'float32',
@@ -177,7 +178,6 @@ TRAIN = {
   'validation_batches': 8,
   'max_skipped': 10,
   'accumulate': 1,
-  'remat': 'none',
 }
 DATA = {
   'data_dir': '',

@@ -39,6 +39,7 @@ class ConvConditioner(nn.Module):
     patch: frames are folded into patch x patch blocks first, to work at a lower resolution.
     skip: the heads see the frames of the window too, so that a shift close to the last frame, as
       of a still background, is a linear function of their input (paper: no).
+    remat: whether gradients compute each hidden layer again, and keep its input only.
     initialization: of the hidden layers, one of `conv.INITIALIZATIONS`.
     head_initialization: one of `HEAD_INITIALIZATIONS`.
     compute_dtype: of the hidden convolutions; heads and outputs are float32 always.
@@ -52,6 +53,7 @@ class ConvConditioner(nn.Module):
   normalization: str = 'batch'
   patch: int = 1
   skip: bool = False
+  remat: bool = False
   initialization: str = 'lecun'
   head_initialization: str = 'zeros'
   compute_dtype: str = 'float32'
@@ -77,8 +79,9 @@ class ConvConditioner(nn.Module):
       'initialization': self.initialization,
       'dtype': jnp.dtype(self.compute_dtype),
     }
-    self.encoder = [conv.ConvBlock(self.channels, **block) for _ in range(self.encoder_depth)]
-    self.decoder = [conv.ConvBlock(self.channels, **block) for _ in range(self.decoder_depth)]
+    layer = nn.remat(conv.ConvBlock) if self.remat else conv.ConvBlock
+    self.encoder = [layer(self.channels, **block) for _ in range(self.encoder_depth)]
+    self.decoder = [layer(self.channels, **block) for _ in range(self.decoder_depth)]
     outputs = self.patch**2 * self.event_shape[-1]
     deep = self.channels if self.decoder_depth else self.window * self._encoded_channels
     fan_in = 9 * (deep + self.window * self._skipped_channels)

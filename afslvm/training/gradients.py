@@ -1,4 +1,4 @@
-"""The gradient of a batch's loss: at once, or with less memory."""
+"""The gradient of a batch's loss: at once, or part by part."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,19 +14,14 @@ from afslvm.types import Array, PyTree
 Gradient = Callable[[PyTree, PyTree, dict[str, Array], Array, Array], tuple[Any, PyTree]]
 
 
-def make_gradient(
-  loss: Loss, dequantisation: str = 'none', accumulate: int = 1, remat: str = 'none'
-) -> Gradient:
+def make_gradient(loss: Loss, dequantisation: str = 'none', accumulate: int = 1) -> Gradient:
   """Builds the gradient of a batch as it is stored.
 
   Args:
     loss: from `make_loss`.
     dequantisation: one of `preprocessing.DEQUANTISATIONS`, of the whole batch at once.
     accumulate: parts that the batch is gone through in; it must divide the batch.
-    remat: one of `settings.REMAT`.
   """
-  if remat == 'products':
-    loss = jax.checkpoint(loss, policy=_is_product)
   differentiated = jax.value_and_grad(loss, has_aux=True)
 
   def whole(params, model_state, batch, key, step):
@@ -44,11 +39,6 @@ def make_gradient(
     return (metrics, model_state), grads
 
   return gradient
-
-
-def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
-  """What is costly to compute again."""
-  return primitive.name in ('dot_general', 'conv_general_dilated')
 
 
 def _by_parts(whole: Gradient, parts: int) -> Gradient:

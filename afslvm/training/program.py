@@ -43,7 +43,7 @@ def compiled_step(experiment: Experiment, mesh: Mesh) -> Any:
   """The jitted train step, `(state, batch) -> (state, metrics)`; the state given is used up."""
   loss = make_loss(experiment.objective, experiment.model, experiment.dequantisation)
   settings = experiment.train
-  gradient = make_gradient(loss, experiment.dequantisation, settings.accumulate, settings.remat)
+  gradient = make_gradient(loss, experiment.dequantisation, settings.accumulate)
   optimizer = make_optimizer(experiment.optimizer, settings.num_steps)
   step = make_train_step(gradient, optimizer, experiment.seed, experiment.optimizer.ema_decay)
   whole, parts = distributed.replicated(mesh), distributed.sharded(mesh)

@@ -6,7 +6,6 @@ from typing import ClassVar
 from afslvm.errors import ConfigError
 
 SCHEDULES = ('constant', 'cosine', 'exponential')
-REMAT = ('none', 'products')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +68,6 @@ class TrainSettings:
     max_skipped: non-finite steps in a row after which the run stops.
     accumulate: parts of each batch that go through the model one after another, for less memory;
       the step is that of the whole batch, but for batch statistics and dropout, which are by part.
-    remat: `none`, or `products`, to keep only products and convolutions for the gradient, and
-      compute what lies between them again.
   """
 
   num_steps: int = 1000
@@ -82,9 +79,6 @@ class TrainSettings:
   validation_batches: int = 8
   max_skipped: int = 10
   accumulate: int = 1
-  remat: str = 'none'
-
-  choices: ClassVar = {'remat': REMAT}
   limits: ClassVar = {
     'num_steps': (1, None),
     'batch_size': (1, None),

@@ -4,9 +4,11 @@ import json
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from afslvm.performance import benchmark, slowest
+from tests import constructors
 
 
 def test_exponents():
@@ -67,3 +69,13 @@ def test_mistakes_end_in_one_line(sweep, words, light_launch):
   assert done.returncode == 2
   assert words in done.stderr
   assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_plain_scan_computes_the_same():
+  model = constructors.srnn()
+  x = constructors.data(model, steps=3)
+  given = constructors.randomized(model, x)
+  given = {**given, **constructors.given_noise(model, jnp.array([0.4, -1.1]))}
+  expected = constructors.apply(model, given, x).elbo
+  found = constructors.apply(benchmark.plain_scan(model), given, x).elbo
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
