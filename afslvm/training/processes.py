@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -22,6 +23,7 @@ from afslvm.errors import ConfigError, PlatformError
 from afslvm.training import distributed
 
 CONNECT_SECONDS = 300
+LEAVE_SECONDS = 3
 HEARTBEAT_SECONDS = 30  # without one, a process counts as lost
 # Words of the errors that collectives and JAX's coordination service end with.
 _BROKEN = ('gloo', 'nccl', 'coordination', 'unavailable', 'connection', 'heartbeat')
@@ -188,7 +190,10 @@ def _lost() -> list[int]:
 
 
 def leave(exit_code: int) -> NoReturn:
-  """Ends this process at once: JAX's own end would wait for processes that are not coming."""
+  """Ends this process: JAX's own end would wait for processes that are not coming."""
   sys.stdout.flush()
   sys.stderr.flush()
+  if is_first():
+    # JAX ends the others with a trace when the first is gone: they may say what they found, too.
+    time.sleep(LEAVE_SECONDS)
   os._exit(exit_code)
