@@ -19,6 +19,7 @@ from absl import flags
 
 from afslvm import cli
 from afslvm.errors import ConfigError
+from afslvm.reproduction import grid
 
 cli.define_config()
 flags.DEFINE_float('seconds', 10.0, 'Of timed steps for each measurement.', lower_bound=0.1)
@@ -33,7 +34,7 @@ def main(argv: list[str]):
   """Prints the costs."""
   del argv
   args = cli.FLAGS
-  sweeps = [_parse_sweep(text) for text in args.sweep]
+  sweeps = [grid.axis(given, '--sweep') for given in args.sweep]
   import jax
 
   from afslvm import build
@@ -41,6 +42,9 @@ def main(argv: list[str]):
   jax.config.update('jax_enable_compilation_cache', False)  # compiling is measured
   points = _points(sweeps)
   parts = [build.parts(config) for config in points.values()]  # every mistake before any compiling
+
+  if args.plain_scan and parts[0].model.sees_future:
+    raise ConfigError('--plain_scan: single steps see no later ones; use inference.smoothing=0')
 
   from afslvm.performance import benchmark, peak
   from afslvm.training import receipt
@@ -70,14 +74,7 @@ def main(argv: list[str]):
   print(json.dumps(report, indent=1) if args.json else text(report))
 
 
-def _parse_sweep(given: str) -> tuple[str, list[str]]:
-  key, equals, values = given.partition('=')
-  if not equals or not all(values.split(',')):
-    raise ConfigError(f'--sweep={given}: must be KEY=VALUE,VALUE,..., as data.length=7,13,26')
-  return key.removeprefix('config.'), values.split(',')
-
-
-def _points(sweeps: list[tuple[str, list[str]]]) -> dict[str, Any]:
+def _points(sweeps: list[grid.Axis]) -> dict[str, Any]:
   """{'': the config, 'key=value': the config with that value}."""
   path, overrides = cli.given_config()
   points = {'': cli.FLAGS.config}

@@ -128,8 +128,6 @@ def plain_scan(model: SequenceModel) -> SequenceModel:
 
 
 def exponent(sizes: list[float], seconds: list[float]) -> float:
-  """The slope of log seconds over log size by least squares: 1 where the cost is linear."""
-  if len(set(sizes)) < 2:
-    return math.nan
+  """The slope of log seconds over log size, two or more, by least squares: 1 where it is linear."""
   x, y = ([math.log(value) for value in values] for values in (sizes, seconds))
   return statistics.linear_regression(x, y).slope

@@ -2,31 +2,14 @@
 
 import dataclasses
 import json
-import pathlib
-from typing import Any, Protocol
+from typing import Any
 
 from afslvm.errors import ConfigError
 from afslvm.evaluation import store
-from afslvm.reproduction.plan import PlannedRun
+from afslvm.reproduction.plan import PlannedRun, Trainable
 from afslvm.reproduction.tables import Column
 from afslvm.training import checkpoint
 from afslvm.training.workdir import Workdir
-
-
-class KnownData(Protocol):
-  """Prepared data: what they are called, and the fingerprint of their records."""
-
-  label: str
-  fingerprint: str
-
-
-class Trainable(Protocol):
-  """What is asked of a run that trains in a folder: one of a table, or of a sweep."""
-
-  path: pathlib.Path
-  config: dict[str, Any]
-  num_steps: int
-  data: KnownData
 
 
 @dataclasses.dataclass(frozen=True)

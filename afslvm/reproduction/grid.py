@@ -15,8 +15,8 @@ class Axis(NamedTuple):
   values: list[str]
 
 
-def axis(given: str) -> Axis:
-  """'section.key=1,2' as an axis; commas inside brackets belong to a value.
+def axis(given: str, flag: str = '--grid') -> Axis:
+  """'section.key=1,2' of a flag as an axis; commas inside brackets belong to a value.
 
   Raises:
     ConfigError: not of that form, or a value that stands there twice.
@@ -24,9 +24,9 @@ def axis(given: str) -> Axis:
   key, _, text = given.removeprefix('config.').partition('=')
   values = re.split(r',(?![^(\[]*[)\]])', text)
   if not re.fullmatch(r'\w+(\.\w+)+', key) or not all(values):
-    raise ConfigError(f'--grid={given} is not of the form section.key=VALUE,VALUE,...')
+    raise ConfigError(f'{flag}={given} is not of the form section.key=VALUE,VALUE,...')
   if len(set(values)) < len(values):
-    raise ConfigError(f'--grid={given} has a value twice')
+    raise ConfigError(f'{flag}={given} has a value twice')
   return Axis(key, values)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import re
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from afslvm.errors import ConfigError, nearest
 from afslvm.evaluation import published, store
@@ -63,8 +63,33 @@ def columns(table: Table, data: Data) -> list[Column]:
   return [*table.columns, *(Column(name, split, after) for name, after in PAPER_CONTEXTS.items())]
 
 
+class KnownData(Protocol):
+  """Prepared data: what they are called, and the fingerprint of their records."""
+
+  label: str
+  fingerprint: str
+
+
+class Trainable(Protocol):
+  """A run that trains in a folder: one of a table, or of a sweep."""
+
+  path: pathlib.Path
+  config: dict[str, Any]
+  data: KnownData
+
+  @property
+  def name(self) -> str:
+    """Of the folder: 'slvm_af1-0'."""
+    return self.path.name
+
+  @property
+  def num_steps(self) -> int:
+    """The budget."""
+    return self.config['train']['num_steps']
+
+
 @dataclasses.dataclass(frozen=True)
-class PlannedRun:
+class PlannedRun(Trainable):
   """One model and seed.
 
   Attributes:
@@ -94,16 +119,6 @@ class PlannedRun:
   config: dict[str, Any]
   path: pathlib.Path
   data: Data
-
-  @property
-  def name(self) -> str:
-    """Of the folder: 'slvm_af1-0'."""
-    return self.path.name
-
-  @property
-  def num_steps(self) -> int:
-    """The budget."""
-    return self.config['train']['num_steps']
 
   @property
   def columns(self) -> list[Column]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from afslvm.errors import ConfigError, NumericsError
 from afslvm.reproduction import folders, schedule
-from afslvm.reproduction.plan import ROOT
+from afslvm.reproduction.plan import ROOT, Trainable
 
 # A run whose numbers stop being finite is a result; the others go on.
 TOLERATED = frozenset({NumericsError.exit_code})
@@ -24,7 +24,7 @@ class Data(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class SweepRun:
+class SweepRun(Trainable):
   """One point of the grid and a seed.
 
   Attributes:
@@ -46,16 +46,6 @@ class SweepRun:
   data: Data
   num_context: int
   bound: str
-
-  @property
-  def name(self) -> str:
-    """Of the folder."""
-    return self.path.name
-
-  @property
-  def num_steps(self) -> int:
-    """The budget."""
-    return self.config['train']['num_steps']
 
   @property
   def question(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Kills training at random moments; what is left must equal a run that nothing stopped.
 
-  python -m tests.faults.kills --workdir=/tmp/kills --kills=50
+  python -m tests.faults.kills --workdir=runs/kills --kills=50
 
 Run it in the repository. It trains a tiny model with an asynchronous save every three steps, ends
 it by SIGKILL in start-up, between steps and during saves, starts the same command again, lets the

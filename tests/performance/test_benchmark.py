@@ -59,7 +59,7 @@ def test_costs_of_a_config(light_launch):
   ('sweep', 'words'),
   [
     ('data.lenght=7', 'did you mean "length"'),
-    ('data.length', 'must be KEY=VALUE,VALUE'),
+    ('data.length', 'is not of the form section.key=VALUE,VALUE'),
     ('train.batch_size=2,x', 'must be of type int'),
     ('train.batch_size=2,0', 'train.batch_size'),
   ],
