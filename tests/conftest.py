@@ -11,7 +11,10 @@ import pytest
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 SUBPROCESS_ENVIRONMENT = dict(os.environ)
 # Tiny shapes compile longer than they run; subprocesses keep the real compiler, unless they say so.
-LIGHT_COMPILER = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
+LIGHT_COMPILER = {
+  'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+  'XLA_FLAGS': '--xla_cpu_opt_preset=FAST_COMPILE --xla_cpu_parallel_codegen_split_count=1',
+}
 os.environ.update(LIGHT_COMPILER)
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

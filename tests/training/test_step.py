@@ -215,7 +215,7 @@ def on_devices(count, environment, *arguments):
   return subprocess.run(
     [sys.executable, *map(str, arguments)],
     cwd=ROOT,
-    env={**environment, 'XLA_FLAGS': f'--xla_force_host_platform_device_count={count}'},
+    env={**environment, 'JAX_NUM_CPU_DEVICES': str(count)},
     capture_output=True,
     text=True,
     timeout=600,
