@@ -7,7 +7,7 @@
 It needs no data: the batch is random. Utilisation is the rate of matrix products and convolutions
 over the best rate of matrix products that is measured in the same run, on the same device. A sweep
 measures the config at each value of a key, all else as given, and says with which power of the
-value the time grows.
+value the time grows. A sweep over model.inference.num_iterations says what one more of them costs.
 """
 
 import dataclasses
@@ -20,6 +20,8 @@ from absl import flags
 from afslvm import cli
 from afslvm.errors import ConfigError
 from afslvm.reproduction import grid
+
+ITERATIONS = 'model.inference.num_iterations'
 
 cli.define_config()
 flags.DEFINE_float('seconds', 10.0, 'Of timed steps for each measurement.', lower_bound=0.1)
@@ -58,7 +60,8 @@ def main(argv: list[str]):
   if args.plain_scan:
     given = _experiment(parts[0])
     given = dataclasses.replace(given, model=benchmark.plain_scan(given.model))
-    costs['plain scan'], _ = benchmark.measure(given, args.seconds)
+    costs['plain scan'], _ = benchmark.measure(given, args.seconds, after_loops=False)
+  iterations = _iterations(sweeps, costs, parts[0], args.seconds)
   peaks.append(peak.matmul_flops_per_second(args.peak_dtype))
   report = {
     'config': cli.given_config(),
@@ -66,6 +69,7 @@ def main(argv: list[str]):
     'peak_dtype': args.peak_dtype,
     'measurements': {k: _as_json(cost, max(peaks)) for k, cost in costs.items()},
     'growth': {key: _growth(key, values, costs) for key, values in sweeps},
+    'iterations': iterations,
     'slowest': [operation._asdict() for operation in named],
     'device': receipt.device(),
     'versions': receipt.versions(),
@@ -137,6 +141,25 @@ def _growth(key: str, values: list[str], costs: dict[str, Any]) -> float | None:
   return benchmark.exponent(sizes, seconds) if len(set(sizes)) > 1 and min(sizes) > 0 else None
 
 
+def _iterations(sweeps, costs, parts, seconds: float) -> dict[str, float] | None:
+  """What one more iteration of inference costs, beside a pass of the decoder, where swept over."""
+  import statistics
+
+  from afslvm.performance import benchmark
+
+  values = dict(sweeps).get(ITERATIONS, [])
+  if len(values) < 2:
+    return None
+  counts, swept = [float(v) for v in values], [costs[f'{ITERATIONS}={v}'] for v in values]
+  slopes = [
+    statistics.linear_regression(counts, [getattr(cost, name) for cost in swept]).slope
+    for name in ('step_seconds', 'flops')
+  ]
+  decoder = benchmark.decoder_pass(_experiment(parts), seconds)
+  keys = ('seconds', 'flops', 'decoder_seconds', 'decoder_flops')
+  return dict(zip(keys, (*slopes, *decoder), strict=True))
+
+
 def text(report: dict[str, Any]) -> str:
   """The report for people."""
   rows = [
@@ -175,6 +198,13 @@ def text(report: dict[str, Any]) -> str:
   for key, power in report['growth'].items():
     if power is not None:
       lines.append(f'a step’s time grows with the power {power:.2f} of {key}')
+  if one := report['iterations']:
+    lines.append(
+      f'one more iteration takes {1e3 * one["seconds"]:.1f} ms and {one["flops"] / 1e9:.2f} GFLOP, '
+      f'a forward and backward pass of the decoder {1e3 * one["decoder_seconds"]:.1f} ms and '
+      f'{one["decoder_flops"] / 1e9:.2f} GFLOP: {one["seconds"] / one["decoder_seconds"]:.2f} and '
+      f'{one["flops"] / one["decoder_flops"]:.2f} times as much'
+    )
   for operation in report['slowest']:
     share, spent = operation['share'], 1e3 * operation['seconds']
     lines.append(f'{share:6.1%} {spent:9.2f} ms  {operation["name"]}  {operation["place"]}')

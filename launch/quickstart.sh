@@ -6,7 +6,7 @@
 # OUTDIR/report/index.html (OUTDIR is runs/quickstart in the repository by default).
 # Run again, it resumes what was interrupted and reuses what is done.  Variables:
 #
-#   AFSLVM_SMOKE=1    a few steps only, to see that every stage runs (OUTDIR is then runs/smoke)
+#   AFSLVM_SMOKE=1    a few steps of tiny models, to see that every stage runs (OUTDIR is then runs/smoke)
 #   AFSLVM_OVERRIDES  more arguments for the training runs, e.g. '--config.seed=1'
 #
 # and those of launch/setup_env.sh.  A stage that fails ends the script with the exit code of the stage.
@@ -17,13 +17,15 @@ SECONDS=0  # what is reported leaves the installation out
 
 outdir=$REPOSITORY/runs/quickstart
 evaluate_arguments=()
+configs=configs/moving_digits/MODEL.py
 train_arguments=(--config.train.num_steps=1000)  # two thirds of the configs': within five minutes
 if [[ ${AFSLVM_SMOKE:-0} == 1 ]]; then
   outdir=$REPOSITORY/runs/smoke
+  configs=configs/smoke.py:MODEL
   evaluate_arguments=(--num_sequences=32)
   train_arguments=(
-    --config.train.num_steps=20 --config.train.log_every=10
-    --config.train.eval_every=20 --config.train.checkpoint_every=20
+    --config.train.num_steps=4 --config.train.log_every=2
+    --config.train.eval_every=4 --config.train.checkpoint_every=4
   )
 fi
 read -r -a overrides <<<"${AFSLVM_OVERRIDES:-}"
@@ -73,7 +75,7 @@ run_stage 'prepare data' launch/prepare_data.py --dataset=moving_digits
 runs=()
 for model in af1 slvm slvm_af1; do
   runs+=("$outdir/$model")
-  run_stage "train $model" launch/train.py --config="configs/moving_digits/$model.py" \
+  run_stage "train $model" launch/train.py --config="${configs/MODEL/$model}" \
     --workdir="$outdir/$model" "${train_arguments[@]}"
   evaluate "$model" af_paper  # all three on frames 3..12, so that they share a table
   evaluate "$model" discrete

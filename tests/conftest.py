@@ -1,24 +1,34 @@
-"""Shared fixtures. Everything runs on CPU; subprocesses share one compilation cache."""
+"""Shared fixtures. Everything runs on CPU; workers and subprocesses share what they compile."""
 
 import collections
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-SUBPROCESS_ENVIRONMENT = dict(os.environ)
-# Tiny shapes compile longer than they run; subprocesses keep the real compiler, unless they say so.
-LIGHT_COMPILER = {
-  'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-  'XLA_FLAGS': '--xla_cpu_opt_preset=FAST_COMPILE --xla_cpu_parallel_codegen_split_count=1',
-}
-os.environ.update(LIGHT_COMPILER)
+REAL_COMPILER = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '0', 'XLA_FLAGS': ''}
+# Tiny shapes compile longer than they run.
+os.environ.update(
+  JAX_DISABLE_MOST_OPTIMIZATIONS='1',
+  XLA_FLAGS='--xla_cpu_opt_preset=FAST_COMPILE --xla_cpu_parallel_codegen_split_count=1',
+  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0',
+  JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES='-1',
+)
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
+
+
+def pytest_configure(config):
+  """A compilation cache for this run; workers find it in their environment."""
+  if 'PYTEST_XDIST_WORKER' not in os.environ:
+    folder = tempfile.TemporaryDirectory(prefix='afslvm_programs_')
+    config.add_cleanup(folder.cleanup)
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = folder.name
 
 
 def pytest_collection_modifyitems(items):
@@ -54,48 +64,19 @@ def session_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def compiled_programs(session_dir):
-  """Environment by which the subprocesses of all workers share what they compile."""
-  base = session_dir.parent
-  if 'PYTEST_XDIST_WORKER' in os.environ:
-    base = base.parent
+def environment(session_dir):
+  """Environment of subprocesses: one data folder for all of them."""
   return {
-    'JAX_COMPILATION_CACHE_DIR': str(base / 'jax_cache'),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
-  }
-
-
-@pytest.fixture(scope='session')
-def environment(session_dir, compiled_programs):
-  """Environment of subprocesses: one data folder and one compilation cache for all of them."""
-  return {
-    **SUBPROCESS_ENVIRONMENT,
-    **compiled_programs,
+    **os.environ,
     'TFDS_DATA_DIR': str(session_dir / 'data'),
     'PYTHONPATH': str(ROOT),
   }
 
 
 @pytest.fixture(scope='session')
-def light_environment(environment):
-  """For programs that run a few times only: optimising them would take most of the time."""
-  return {**environment, **LIGHT_COMPILER}
-
-
-@pytest.fixture(scope='session')
 def launch(environment):
   """Runs `python launch/NAME.py ARGUMENTS` from the repository root, as a user would."""
-  return _launcher(environment)
 
-
-@pytest.fixture(scope='session')
-def light_launch(light_environment):
-  """`launch` for programs that are many and short."""
-  return _launcher(light_environment)
-
-
-def _launcher(environment):
   def run(name, *arguments, timeout=300, **more_environment):
     return subprocess.run(
       [sys.executable, f'launch/{name}.py', *map(str, arguments)],
@@ -111,10 +92,9 @@ def _launcher(environment):
 
 @pytest.fixture(scope='session')
 def smoke_run(launch, session_dir):
-  """A run of `configs/smoke.py`, trained for a few steps."""
+  """A run of `configs/smoke.py`, trained for a few steps, optimised as users' are."""
   workdir = session_dir / 'smoke_run'
-  done = launch(
-    'train', '--config=configs/smoke.py', f'--workdir={workdir}', '--config.train.num_steps=20'
-  )
+  arguments = '--config=configs/smoke.py', '--config.train.num_steps=20', f'--workdir={workdir}'
+  done = launch('train', *arguments, **REAL_COMPILER)
   assert done.returncode == 0, done.stderr
   return workdir

@@ -31,7 +31,7 @@ INTERNAL = {
   'evaluation': (*BASICS, *PURE, BASE, *OBJECTIVES, 'afslvm.data'),
   'training': (
     *(*BASICS, *PURE, BASE, *OBJECTIVES, 'afslvm.data'),
-    'afslvm.evaluation.diagnostics',
+    *(NETWORKS, 'afslvm.evaluation.diagnostics'),
   ),
   'performance': (*BASICS, *PURE, BASE, *OBJECTIVES, 'afslvm.training'),
   'visualization': (
@@ -46,7 +46,7 @@ INTERNAL = {
 EXTERNAL = {
   'transforms': {'jax'},
   'distributions': {'jax', 'flax'},
-  'networks': {'jax', 'flax'},
+  'networks': {'jax', 'flax', 'numpy'},
   'flows': {'jax', 'flax'},
   'likelihoods': {'jax', 'flax'},
   'inference': {'jax', 'flax', 'optax'},

@@ -32,10 +32,8 @@ def test_stored_without_outputs(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs_in_smoke_mode(path, compiled_programs, tmp_path, monkeypatch):
+def test_runs_in_smoke_mode(path, tmp_path, monkeypatch):
   before = path.read_bytes()
-  for name, value in compiled_programs.items():
-    monkeypatch.setenv(name, value)
   monkeypatch.setenv('AFSLVM_SMOKE', '1')
   monkeypatch.setenv('MPLBACKEND', 'module://matplotlib_inline.backend_inline')
   monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'data'))

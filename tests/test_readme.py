@@ -51,14 +51,14 @@ def smoke_size(command):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('block', BLOCKS, ids=[block.split('\n')[0][:40] for block in BLOCKS])
-def test_fenced_commands_run(block, light_environment, mnist, tmp_path):
+def test_fenced_commands_run(block, environment, mnist, tmp_path):
   small = block.replace('mnist.npz', str(mnist)).replace('in 0 1 2', 'in 0')
   script = smoke_size(small).replace('runs/', f'{tmp_path}/')
   path = f'{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
   done = subprocess.run(
     ['bash', '-euo', 'pipefail', '-c', script],
     cwd=ROOT,
-    env={**light_environment, 'AFSLVM_SMOKE': '1', 'PATH': path},
+    env={**environment, 'AFSLVM_SMOKE': '1', 'PATH': path},
     capture_output=True,
     text=True,
     timeout=900,

@@ -197,9 +197,9 @@ TINY = [
 
 
 @pytest.fixture(scope='module')
-def reproduced_table(light_launch, session_dir):
+def reproduced_table(launch, session_dir):
   workdir = session_dir / 'reproduced'
-  done = light_launch('reproduce', *TINY, f'--workdir={workdir}', timeout=900)
+  done = launch('reproduce', *TINY, f'--workdir={workdir}', timeout=900)
   assert done.returncode == 0, done.stderr
   return workdir, done
 

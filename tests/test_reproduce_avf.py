@@ -274,17 +274,17 @@ TRAIN = ('train.num_steps=2', 'train.batch_size=2', 'data.length=6')
 
 
 @pytest.fixture(scope='module')
-def music(light_launch, tmp_path_factory):
+def music(launch, tmp_path_factory):
   """A table of two rows on songs of a rising scale, in a folder of its own."""
   folder = tmp_path_factory.mktemp('avf')
   songs = [[[48, 60 + step % 12] for step in range(length)] for length in (12, 10, 9)]
   source = folder / 'jsb.json'
   source.write_text(json.dumps({'train': songs, 'valid': songs, 'test': songs}))
   place = f'--data_dir={folder / "data"}'
-  done = light_launch('prepare_data', '--dataset=jsb', f'--source={source}', place)
+  done = launch('prepare_data', '--dataset=jsb', f'--source={source}', place)
   assert done.returncode == 0, done.stderr
   overrides = [f'model.{size}' for size in SIZES] + [*TRAIN, f'data.data_dir={folder / "data"}']
-  done = light_launch(
+  done = launch(
     'reproduce',
     *('--table=avf_3', '--dataset=jsb', '--scale=quick', '--rows=direct,avf1'),
     *(f'--override={value}' for value in overrides),
@@ -309,10 +309,10 @@ def test_table_of_music(music):
 
 
 @pytest.mark.slow
-def test_figures_of_music(music, light_launch):
+def test_figures_of_music(music, launch):
   workdir, _ = music
   for figure in ('avf_3', 'avf_4'):
-    done = light_launch('reproduce', f'--figure={figure}', f'--workdir={workdir}', timeout=900)
+    done = launch('reproduce', f'--figure={figure}', f'--workdir={workdir}', timeout=900)
     assert done.returncode == 0, done.stderr
     for name in (f'{figure}.svg', f'{figure}_dark.svg'):
       assert (workdir / name).read_text().count('</svg>') == 1

@@ -146,13 +146,13 @@ CONFIG = ['--config=configs/smoke.py', '--config.train.num_steps=20']
 
 
 @pytest.mark.slow
-def test_a_run_that_is_trained_is_not_trained_again(smoke_run, light_launch, tmp_path):
+def test_a_run_that_is_trained_is_not_trained_again(smoke_run, launch, tmp_path):
   folder = tmp_path / 'a sweep'
   name = 'learning_rate=3e-3_seed=0'
   shutil.copytree(smoke_run, folder / name)
   times = {path: path.stat().st_mtime_ns for path in (folder / name).rglob('*')}
   axis = '--grid=optimizer.learning_rate=3e-3'
-  done = light_launch('sweep', *CONFIG, axis, f'--sweep_dir={folder}')
+  done = launch('sweep', *CONFIG, axis, f'--sweep_dir={folder}')
   assert done.returncode == 0, done.stderr
   assert f'{name}: done, 1 of 1 runs' in done.stderr
   assert times == {path: path.stat().st_mtime_ns for path in (folder / name).rglob('*')}
@@ -198,12 +198,10 @@ def _scores_of_the_test_split_are_found(planned):
   assert sweep_results.outcome(planned)['test'] == [result(2.3)]
 
 
-def test_commands_are_ready_to_run(light_launch, tmp_path):
+def test_commands_are_ready_to_run(launch, tmp_path):
   axes = ['--grid=optimizer.learning_rate=1e-3,3e-4', '--grid=model.conditioner.channels=2,4']
   folder = tmp_path / 'a sweep'
-  done = light_launch(
-    'sweep', *CONFIG, *axes, '--seeds=0,1', f'--sweep_dir={folder}', '--print_commands'
-  )
+  done = launch('sweep', *CONFIG, *axes, '--seeds=0,1', f'--sweep_dir={folder}', '--print_commands')
   assert done.returncode == 0, done.stderr
   commands = [shlex.split(line) for line in done.stdout.splitlines()]
   assert len(commands) == 8
@@ -219,9 +217,9 @@ def test_commands_are_ready_to_run(light_launch, tmp_path):
   assert not folder.exists()
 
 
-def test_a_mistake_is_found_before_anything_starts(light_launch, tmp_path):
+def test_a_mistake_is_found_before_anything_starts(launch, tmp_path):
   arguments = ('--grid=optimizer.learnin_rate=1e-3', f'--sweep_dir={tmp_path}/sweep')
-  done = light_launch('sweep', *CONFIG, *arguments)
+  done = launch('sweep', *CONFIG, *arguments)
   assert (done.returncode, done.stderr.count('\n')) == (2, 1)
   assert 'did you mean "learning_rate"' in done.stderr
   assert not (tmp_path / 'sweep').exists()

@@ -64,13 +64,29 @@ def _forward(plain: Any, x: Array, kernel: Array) -> tuple[Array, tuple[Array, A
 def _backward(plain: Any, inputs: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
   x, kernel = inputs
   (dx,) = jax.linear_transpose(lambda x: plain(x, kernel), x)(dy)
-  size = max(1, _CACHED_VALUES * len(x) // (x.size + dy.size))
-  parts = [slice(i, i + size) for i in range(0, len(x), size)]
-  terms = [jax.linear_transpose(functools.partial(plain, x[n]), kernel)(dy[n])[0] for n in parts]
-  return dx, sum(terms[1:], terms[0])
+  return dx, kernel_gradient(plain, x, kernel, dy)
 
 
 by_parts.defvjp(_forward, _backward)
+
+
+def kernel_gradient(
+  plain: Callable[[Array, Array], Array], x: Array, kernel: Array, dy: Array
+) -> Array:
+  """The gradient of `kernel` from that of y = plain(x, kernel); on CPU by parts that fit in caches.
+
+  Args:
+    plain: linear in both; y[n] depends on x[n] only.
+    x: [N, ...].
+    kernel: of any shape.
+    dy: [N, ...], as y.
+  """
+  size = len(x)
+  if reformulated():
+    size = max(1, min(size, _CACHED_VALUES * size // (x.size + dy.size)))
+  parts = [slice(i, i + size) for i in range(0, len(x), size)]
+  terms = [jax.linear_transpose(functools.partial(plain, x[n]), kernel)(dy[n])[0] for n in parts]
+  return sum(terms[1:], terms[0])
 
 
 def kernel_init(name: str) -> nn.initializers.Initializer:

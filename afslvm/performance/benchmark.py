@@ -7,6 +7,7 @@ import time
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from afslvm.models.base import SequenceModel
 from afslvm.performance import flops, slowest
@@ -54,7 +55,7 @@ class Cost(NamedTuple):
 
 
 def measure(
-  experiment: Experiment, seconds: float, num_slowest: int = 0
+  experiment: Experiment, seconds: float, num_slowest: int = 0, after_loops: bool = True
 ) -> tuple[Cost, list[slowest.Operation]]:
   """Compiles the step, runs it for about `seconds`, and names its slowest operations.
 
@@ -62,12 +63,13 @@ def measure(
     experiment: of which the first batch is used over and over.
     seconds: of the timed steps; at least `GROUPS` steps are made.
     num_slowest: how many operations to name; with 0 none are traced.
+    after_loops: as training does; see `make_gradient`.
   """
   mesh = distributed.make_mesh()
   distributed.check_batch_size(experiment.train.batch_size, mesh)
   batch = distributed.to_devices(next(experiment.training_batches()), mesh)
   state = program.first_state(experiment, batch, mesh)
-  step = program.compiled_step(experiment, mesh)
+  step = program.compiled_step(experiment, mesh, after_loops)
   began = time.perf_counter()
   lowered = step.lower(state, batch)
   compiled = lowered.compile()
@@ -101,6 +103,41 @@ def measure(
   if num_slowest:
     named = slowest.operations(compiled, lambda: compiled(state, batch), num_slowest)
   return cost, named
+
+
+def decoder_pass(experiment: Experiment, seconds: float) -> tuple[float, int]:
+  """Seconds and FLOPs of the decoder for all frames of a batch, forward and backward.
+
+  An iteration of AVF needs that much for its gradients; all else of it is its own.
+  """
+  model, steps = experiment.model, experiment.length - experiment.model.min_context
+  count = experiment.train.batch_size * steps
+  batch = next(experiment.training_batches())
+  mesh = distributed.make_mesh()
+  state = program.first_state(experiment, distributed.to_devices(batch, mesh), mesh)
+
+  def seen(model):
+    latent, z = model.core.initial_latent(count), jnp.zeros((count, model.core.latent_size))
+    return model.core.features(latent, z)
+
+  def loss(params, features):
+    def decode(model):
+      return model.core.decode(features, jnp.ones(count, bool))
+
+    variables = {'params': params, **state.model_state}
+    return jnp.sum(jnp.square(model.apply(variables, method=decode, mutable=['batch_stats'])[0]))
+
+  shapes = jax.eval_shape(lambda: model.apply({'params': state.params}, method=seen))
+  features = jax.tree.map(lambda value: jnp.ones(value.shape, value.dtype), shapes)
+  gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))
+  arguments = state.params, features
+  jax.block_until_ready(gradient(*arguments))
+  times, end = [], time.perf_counter() + seconds
+  while not times or time.perf_counter() < end:
+    began = time.perf_counter()
+    jax.block_until_ready(gradient(*arguments))
+    times.append(time.perf_counter() - began)
+  return statistics.median(times), flops.of_function(gradient, *arguments)
 
 
 def _timed(run: Any, state: Any, steps: int) -> tuple[Any, float]:

@@ -45,11 +45,11 @@ def test_output_that_nobody_reads(code, stream, expected):
 
 
 @pytest.mark.slow
-def test_few_files_no_home_no_tensorboard_and_an_odd_path(light_environment, tmp_path):
+def test_few_files_no_home_no_tensorboard_and_an_odd_path(environment, tmp_path):
   workdir = tmp_path / 'über allem, 100 %'
   workdir.mkdir()
   (workdir / 'tensorboard').write_text('a file where a folder should be')
-  without_home = {key: value for key, value in light_environment.items() if key != 'HOME'}
+  without_home = {key: value for key, value in environment.items() if key != 'HOME'}
   options = ('--config=configs/smoke.py', '--config.train.num_steps=4', f'--workdir={workdir}')
   done = subprocess.run(
     ['bash', '-c', 'ulimit -n 64; exec "$@"', '-', sys.executable, 'launch/train.py', *options],
@@ -65,8 +65,8 @@ def test_few_files_no_home_no_tensorboard_and_an_odd_path(light_environment, tmp
   assert (workdir / 'receipt.json').exists()
 
 
-def test_a_backend_that_is_not_there(light_launch, tmp_path):
-  done = light_launch(
+def test_a_backend_that_is_not_there(launch, tmp_path):
+  done = launch(
     'train', '--config=configs/smoke.py', f'--workdir={tmp_path / "run"}', JAX_PLATFORMS='cud'
   )
   assert done.returncode == 6

@@ -32,8 +32,8 @@ def test_the_slowest_operation_is_named_with_its_place():
 
 
 @pytest.mark.slow
-def test_costs_of_a_config(light_launch):
-  done = light_launch(
+def test_costs_of_a_config(launch):
+  done = launch(
     'benchmark',
     *('--config=configs/smoke.py', '--seconds=0.1', '--slowest=2', '--json'),
     '--sweep=train.batch_size=2,4',
@@ -64,8 +64,8 @@ def test_costs_of_a_config(light_launch):
     ('train.batch_size=2,0', 'train.batch_size'),
   ],
 )
-def test_mistakes_end_in_one_line(sweep, words, light_launch):
-  done = light_launch('benchmark', '--config=configs/smoke.py', f'--sweep={sweep}')
+def test_mistakes_end_in_one_line(sweep, words, launch):
+  done = launch('benchmark', '--config=configs/smoke.py', f'--sweep={sweep}')
   assert done.returncode == 2
   assert words in done.stderr
   assert len(done.stderr.strip().splitlines()) == 1

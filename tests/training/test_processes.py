@@ -83,15 +83,13 @@ def losses(workdir):
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_whatever_happens_to_them(
-  light_environment, light_launch, tmp_path
-):
+def test_two_processes_train_as_one_whatever_happens_to_them(environment, launch, tmp_path):
   alone, shared = tmp_path / 'alone', tmp_path / 'shared'
   budget = f'--config.train.num_steps={STEPS}'
-  assert light_launch('train', *OPTIONS, budget, f'--workdir={alone}').returncode == 0
+  assert launch('train', *OPTIONS, budget, f'--workdir={alone}').returncode == 0
   many = '--config.train.num_steps=100000'
 
-  with together(shared, light_environment, many) as both:
+  with together(shared, environment, many) as both:
     wait_for_checkpoint(shared, 4)
     both[1].send_signal(signal.SIGTERM)  # one of them is enough
     ends = [ended(process) for process in both]
@@ -99,7 +97,7 @@ def test_two_processes_train_as_one_whatever_happens_to_them(
   assert ends[0][1] == ends[1][1]
   assert ends[0][1].startswith('saved step')
 
-  with together(shared, light_environment, many) as both:
+  with together(shared, environment, many) as both:
     wait_for_checkpoint(shared, max(losses(shared)) + 4)
     both[1].kill()
     code, line = ended(both[0])
@@ -108,7 +106,7 @@ def test_two_processes_train_as_one_whatever_happens_to_them(
   assert 'run the same command' in line
 
   # On one device instead of two, to the same end.
-  done = light_launch('train', *OPTIONS, budget, f'--workdir={shared}')
+  done = launch('train', *OPTIONS, budget, f'--workdir={shared}')
   assert done.returncode == 0, done.stderr
   assert 'resuming from step' in done.stderr
   found, expected = losses(shared), losses(alone)
@@ -123,8 +121,8 @@ def test_two_processes_train_as_one_whatever_happens_to_them(
     ({0: '--config.train.batch_size=5', 1: '--config.train.batch_size=5'}, 'batch_size 5'),
   ],
 )
-def test_mistakes_end_every_process_in_one_line(differing, words, light_environment, tmp_path):
-  with together(tmp_path, light_environment, differing) as both:
+def test_mistakes_end_every_process_in_one_line(differing, words, environment, tmp_path):
+  with together(tmp_path, environment, differing) as both:
     ends = [ended(process) for process in both]
   for code, line in ends:
     assert code == 2
@@ -134,11 +132,11 @@ def test_mistakes_end_every_process_in_one_line(differing, words, light_environm
 
 
 @pytest.mark.slow
-def test_others_are_told_that_the_first_can_not_start(light_environment, tmp_path):
+def test_others_are_told_that_the_first_can_not_start(environment, tmp_path):
   folder = tmp_path / 'checkpoints' / '4'
   folder.mkdir(parents=True)
   (folder / 'MANIFEST.afslvm.json').write_text('{}')
-  with together(tmp_path, light_environment) as both:
+  with together(tmp_path, environment) as both:
     (code, line), (other_code, other_line) = (ended(process) for process in both)
   assert code == 4
   assert 'no checkpoint' in line

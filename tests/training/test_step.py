@@ -223,12 +223,12 @@ def on_devices(count, environment, *arguments):
 
 
 @pytest.mark.slow
-def test_eight_devices_compute_what_one_does(light_environment, tmp_path):
+def test_eight_devices_compute_what_one_does(environment, tmp_path):
   """A flow around a latent variable model: BatchNorm's statistics are those of the global batch."""
   losses = {}
   for count in (1, 8):
     workdir = tmp_path / str(count)
-    done = on_devices(count, light_environment, '-c', DEVICES_SCRIPT, workdir, 'slvm_af1')
+    done = on_devices(count, environment, '-c', DEVICES_SCRIPT, workdir, 'slvm_af1')
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith(str(count))
     lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
@@ -238,18 +238,18 @@ def test_eight_devices_compute_what_one_does(light_environment, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_eight_devices_is_restored_on_one(light_environment, tmp_path):
-  done = on_devices(8, light_environment, '-c', DEVICES_SCRIPT, tmp_path, 'af1')
+def test_a_checkpoint_of_eight_devices_is_restored_on_one(environment, tmp_path):
+  done = on_devices(8, environment, '-c', DEVICES_SCRIPT, tmp_path, 'af1')
   assert done.returncode == 0, done.stderr
-  run = runs.open_run(str(tmp_path), 'latest', light_environment['TFDS_DATA_DIR'])
+  run = runs.open_run(str(tmp_path), 'latest', environment['TFDS_DATA_DIR'])
   variables = run.variables()
   assert run.checkpoint['step'] == 4
   assert run.num_parameters() == sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
 
 
-def test_a_batch_must_divide_over_the_devices(light_environment, tmp_path):
+def test_a_batch_must_divide_over_the_devices(environment, tmp_path):
   arguments = ('--config=configs/smoke.py', f'--workdir={tmp_path}', '--config.train.batch_size=9')
-  done = on_devices(8, light_environment, 'launch/train.py', *arguments)
+  done = on_devices(8, environment, 'launch/train.py', *arguments)
   assert done.returncode == 2
   assert 'does not divide over 8 devices; use 8 or 16' in done.stderr
   assert not (tmp_path / 'config.json').exists()

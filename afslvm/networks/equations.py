@@ -1,0 +1,156 @@
+"""Equations of traced functions: evaluating them, and finding products with weights in loops."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend import core
+
+CALLS = ('jit', 'pjit')
+_BILINEAR = ('dot_general', 'conv_general_dilated')
+
+
+class Weight(NamedTuple):
+  """A value that is the same in all steps of a loop.
+
+  Attributes:
+    of: from the loop's constants to the value.
+    constants: indices of those that its gradient goes to.
+  """
+
+  of: Callable[[Sequence[Any]], Any]
+  constants: frozenset[int]
+
+
+class Product(NamedTuple):
+  """That of a weight and a value of a step, inside a loop.
+
+  Attributes:
+    equation: what is computed.
+    operand: 0 or 1, which of its two is the weight.
+    weight: which weight it is.
+    steps: the lengths of the loops around it, the outermost first.
+  """
+
+  equation: core.JaxprEqn
+  operand: int
+  weight: Weight
+  steps: tuple[int, ...]
+
+
+Weights = dict[core.Var, Weight]
+
+
+# ---- evaluating ----------------------------------------------------------------------------------
+
+
+def evaluate(
+  jaxpr: core.Jaxpr,
+  arguments: Iterable[Any],
+  operation: Callable[[core.JaxprEqn, list[Any]], list[Any]],
+) -> list[Any]:
+  """The outputs of a jaxpr; `operation` computes those of an equation from its operands."""
+  values = dict(zip([*jaxpr.constvars, *jaxpr.invars], arguments, strict=True))
+
+  def read(atom):
+    return atom.val if isinstance(atom, core.Literal) else values[atom]
+
+  for equation in jaxpr.eqns:
+    name = str(equation.source_info.name_stack)  # by which profiles name operations
+    with jax.named_scope(name) if name else contextlib.nullcontext():
+      found = operation(equation, [read(atom) for atom in equation.invars])
+    values.update(zip(equation.outvars, found, strict=True))
+  return [read(atom) for atom in jaxpr.outvars]
+
+
+def plainly(equation: core.JaxprEqn, operands: Sequence[Any]) -> list[Any]:
+  """What an equation gives, as it stands."""
+  with equation.ctx.manager:
+    parameters = equation.primitive.get_bind_params(equation.params)
+    found = equation.primitive.bind(*operands, **parameters)
+  return found if equation.primitive.multiple_results else [found]
+
+
+def has_loop(jaxpr: core.Jaxpr) -> bool:
+  """Whether it holds a `lax.scan`, itself or in a call."""
+  calls = [equation for equation in jaxpr.eqns if equation.primitive.name in CALLS]
+  loops = (equation.primitive.name == 'scan' for equation in jaxpr.eqns)
+  return any(loops) or any(has_loop(body(call)) for call in calls)
+
+
+def body(equation: core.JaxprEqn) -> core.Jaxpr:
+  """Of a loop or a call."""
+  return equation.params['jaxpr'].jaxpr
+
+
+def closed(equation: core.JaxprEqn) -> Sequence[Any]:
+  """The values of the body's own constants."""
+  return equation.params['jaxpr'].consts
+
+
+def counts(loop: core.JaxprEqn) -> tuple[int, int]:
+  """Of constants, and of what is carried; sequences have one axis more outside of the body."""
+
+  def same(outer, inner):
+    return sum(a.aval.shape == b.aval.shape for a, b in zip(outer, inner, strict=True))
+
+  num_carry = same(loop.outvars, body(loop).outvars)
+  return same(loop.invars, body(loop).invars) - num_carry, num_carry
+
+
+# ---- finding products ----------------------------------------------------------------------------
+
+
+def products(
+  jaxpr: core.Jaxpr, weights: Weights, active: frozenset[int], steps: tuple[int, ...]
+) -> Iterator[Product]:
+  """Those of the body of a loop whose weights depend on `active` constants, in order."""
+  weights = dict(weights)
+  for equation in jaxpr.eqns:
+    inner = inner_weights(equation, weights)
+    if inner is not None:
+      length = (equation.params['length'],) if equation.primitive.name == 'scan' else ()
+      yield from products(body(equation), inner, active, steps + length)
+      continue
+    operand = weight_operand(equation, weights, active)
+    if operand is not None:
+      yield Product(equation, operand, weights[equation.invars[operand]], steps)
+
+
+def inner_weights(equation: core.JaxprEqn, weights: Weights) -> Weights | None:
+  """The weights that the body of a loop or a call is given; None for other equations."""
+  if equation.primitive.name == 'scan':
+    count, _ = counts(equation)
+  elif equation.primitive.name in CALLS:
+    count = len(equation.invars)
+  else:
+    return None
+  found = [_as_weight(atom, weights) for atom in equation.invars[:count]]
+  pairs = zip(body(equation).invars[:count], found, strict=True)
+  return {variable: weight for variable, weight in pairs if weight is not None}
+
+
+def _as_weight(atom: Any, weights: Weights) -> Weight | None:
+  if isinstance(atom, core.Literal):
+    return Weight(lambda constants: atom.val, frozenset())
+  return weights.get(atom)
+
+
+def weight_operand(equation: core.JaxprEqn, weights: Weights, active: frozenset[int]) -> int | None:
+  """Which operand is the weight, if it is such a product; adds what follows from weights alone."""
+  found = [_as_weight(atom, weights) for atom in equation.invars]
+  if all(weight is not None for weight in found) and not equation.effects:
+    stopped = equation.primitive.name == 'stop_gradient'
+    constants = frozenset() if stopped else frozenset().union(*(w.constants for w in found))
+    for index, variable in enumerate(equation.outvars):
+      of = functools.partial(_derived, equation, index, [weight.of for weight in found])
+      weights[variable] = Weight(of, constants)
+    return None
+  there = [index for index, weight in enumerate(found) if weight and weight.constants & active]
+  return there[0] if there and equation.primitive.name in _BILINEAR else None
+
+
+def _derived(equation: core.JaxprEqn, index: int, sources: list, constants: Sequence[Any]) -> Any:
+  return plainly(equation, [source(constants) for source in sources])[index]

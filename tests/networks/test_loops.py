@@ -1,0 +1,126 @@
+"""Gradients of weights after the loop are those that autodiff carries through it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from afslvm.networks.loops import gradients_after_loops
+
+STEPS, BATCH, SIZE = 7, 4, 5
+
+
+def values(*shape, seed=0):
+  return jnp.array(0.4 * np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+SQUARE, INPUT = values(SIZE, SIZE), values(3, SIZE, seed=2)
+KERNEL = values(3, 3, 2, 2, seed=3)
+X = values(STEPS, BATCH, 3, seed=4)
+
+
+def over_steps(step, **options):
+  """The loss of a loop whose step is (weight, h, x_t) -> h."""
+
+  def loss(weight, x):
+    body = lambda h, x_t: 2 * (step(weight, h, x_t),)  # noqa: E731
+    end, outputs = jax.lax.scan(body, jnp.zeros((BATCH, SIZE)), x, **options)
+    return jnp.sum(jnp.square(outputs)) + jnp.sum(end)
+
+  return loss
+
+
+def convolved(kernel, h, x_t):
+  maps = jnp.tile(h[:, :, None, None], (1, 1, 4, 2))
+  numbers = ('NHWC', 'HWIO', 'NHWC')
+  y = jax.lax.conv_general_dilated(maps, kernel, (1, 1), 'SAME', dimension_numbers=numbers)
+  return jnp.tanh(y.mean(axis=(2, 3)) + x_t @ INPUT)
+
+
+def descended(weight, h, x_t):
+  """A loop of gradient steps inside the loop, as in iterative inference."""
+
+  def energy(h):
+    return jnp.sum(jnp.square(jnp.tanh(h @ weight) - x_t @ INPUT))
+
+  return jax.lax.fori_loop(0, 3, lambda _, h: h - 0.1 * jax.grad(energy)(h), h + 1)
+
+
+LOOPS = {
+  'product': over_steps(lambda w, h, x: jnp.tanh(x @ INPUT + jax.lax.dot(h, w))),
+  'backwards, unrolled': over_steps(
+    lambda w, h, x: jnp.tanh(x @ INPUT + h @ w), reverse=True, unroll=2
+  ),
+  'inside a call': over_steps(lambda w, h, x: jnp.tanh(x @ INPUT + jnp.matmul(w, h.T).T)),
+  'used twice': over_steps(lambda w, h, x: jnp.tanh(x @ INPUT + h @ w + jnp.tanh(h @ w) @ w.T)),
+  'of a weight that is computed': over_steps(
+    lambda w, h, x: jnp.tanh(x @ INPUT + h @ jnp.concatenate([2 * w[:2].T, w[:, 2:]], axis=1))
+  ),
+  'elsewhere too': over_steps(lambda w, h, x: jnp.tanh(x @ INPUT + h @ w + jnp.sum(w) * h)),
+  'partly held': over_steps(lambda w, h, x: jnp.tanh(x @ INPUT + h @ jax.lax.stop_gradient(w) @ w)),
+  'loop in a loop': over_steps(descended),
+  'in low precision': over_steps(
+    lambda w, h, x: jnp.tanh(x @ INPUT + (h.astype(jnp.bfloat16) @ w.astype(jnp.bfloat16)))
+  ),
+}
+
+
+@pytest.mark.parametrize('name', LOOPS)
+def test_gradients_are_those_of_autodiff(name):
+  loss, tolerance = LOOPS[name], 3e-2 if 'low' in name else 1e-5
+  found = jax.value_and_grad(gradients_after_loops(loss), argnums=(0, 1))(SQUARE, X)
+  expected = jax.value_and_grad(loss, argnums=(0, 1))(SQUARE, X)
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+  assert np.any(np.asarray(expected[1][0]))
+
+
+def test_gradient_of_a_convolution():
+  loss = over_steps(convolved)
+  found = jax.grad(gradients_after_loops(loss))(KERNEL, X)
+  np.testing.assert_allclose(found, jax.grad(loss)(KERNEL, X), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize('name', ['product', 'inside a call', 'used twice', 'loop in a loop'])
+def test_no_step_backwards_adds_to_an_array_of_the_weights_size(name):
+  def carried(loss):
+    jaxpr = jax.make_jaxpr(jax.grad(loss))(SQUARE, X)
+    loops = [equation for equation in jaxpr.eqns if equation.primitive.name == 'scan']
+    shapes = [variable.aval.shape for loop in loops for variable in loop.outvars]
+    return shapes.count(SQUARE.shape)
+
+  assert carried(gradients_after_loops(LOOPS[name])) == 0
+  assert carried(LOOPS[name]) > 0
+
+
+def test_what_is_no_number_goes_through():
+  """Keys, counters and auxiliary outputs, inside the loop and out."""
+
+  def loss(weight, x, key):
+    def step(carry, x_t):
+      h, key, count = carry
+      key, own = jax.random.split(key)
+      h = jnp.tanh(h @ weight + x_t @ INPUT + jax.random.normal(own, h.shape))
+      return (h, key, count + 1), count
+
+    (h, _, count), counts = jax.lax.scan(step, (jnp.zeros((BATCH, SIZE)), key, 0), x)
+    return jnp.sum(h), {'count': count, 'counts': counts}
+
+  arguments = SQUARE, X, jax.random.key(0)
+  (value, auxiliary), slope = jax.jit(
+    jax.value_and_grad(gradients_after_loops(loss), has_aux=True)
+  )(*arguments)
+  (expected, _), expected_slope = jax.value_and_grad(loss, has_aux=True)(*arguments)
+  assert int(auxiliary['count']) == STEPS
+  np.testing.assert_array_equal(auxiliary['counts'], range(STEPS))
+  np.testing.assert_allclose(value, expected, rtol=1e-6)
+  np.testing.assert_allclose(slope, expected_slope, rtol=1e-5, atol=1e-6)
+
+
+def test_loops_without_weights_stay_as_they_are():
+  def loss(x):
+    return jax.lax.scan(lambda h, x_t: (h + jnp.sum(x_t), None), 0.0, x)[0]
+
+  plain, found = (str(jax.make_jaxpr(f)(X)) for f in (loss, gradients_after_loops(loss)))
+  assert 'custom_vjp' not in found
+  assert plain.count('scan[') == found.count('scan[') == 1
