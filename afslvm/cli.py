@@ -5,7 +5,6 @@ A mistake in a flag or a config override is found before jax is imported. Exit c
 """
 
 import contextlib
-import ctypes
 import importlib.util
 import logging
 import os
@@ -45,7 +44,6 @@ def run(main: Callable[[list[str]], int | None]):
   def guarded(argv: list[str]) -> int:
     _configure_logging()
     _keep_compiled_programs()
-    _keep_freed_memory()
     if len(argv) > 1 and not getattr(main, 'takes_arguments', False):
       return fail(ConfigError(f'{argv[1]!r} is not a flag; see --help'))
     try:
@@ -129,20 +127,6 @@ def _keep_compiled_programs():
     os.environ['JAX_COMPILATION_CACHE_MAX_SIZE'] = str(CACHE_BYTES)
     # Faster ones are compiled anew: keeping each of them costs as much.
     os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
-
-
-def _keep_freed_memory():
-  """Has glibc keep what is freed, unless its own variables are set.
-
-  On CPU, XLA takes the memory of every step anew, and the kernel clears what it hands out: a sixth
-  of the time of small steps.
-  """
-  if sys.platform != 'linux' or any(name.startswith('MALLOC_') for name in os.environ):
-    return
-  with contextlib.suppress(OSError, AttributeError):  # other libraries have no mallopt
-    library = ctypes.CDLL(None)
-    library.mallopt(-4, 0)  # M_MMAP_MAX: nothing is mapped by itself, to be given back at once
-    library.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: nor is the end of the heap
 
 
 # ---- flags ---------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@
 # OUTDIR/report/index.html (OUTDIR is runs/quickstart in the repository by default).
 # Run again, it resumes what was interrupted and reuses what is done.  Variables:
 #
-#   AFSLVM_SMOKE=1    a few steps of tiny models, to see that every stage runs (OUTDIR is then runs/smoke)
+#   AFSLVM_SMOKE=1    a few steps of two tiny models, to see that every stage runs (OUTDIR is then runs/smoke)
 #   AFSLVM_OVERRIDES  more arguments for the training runs, e.g. '--config.seed=1'
 #
 # and those of launch/setup_env.sh.  A stage that fails ends the script with the exit code of the stage.
@@ -17,10 +17,12 @@ SECONDS=0  # what is reported leaves the installation out
 
 outdir=$REPOSITORY/runs/quickstart
 evaluate_arguments=()
+models=(af1 slvm slvm_af1)
 configs=configs/moving_digits/MODEL.py
 train_arguments=(--config.train.num_steps=1000)  # two thirds of the configs': within five minutes
 if [[ ${AFSLVM_SMOKE:-0} == 1 ]]; then
   outdir=$REPOSITORY/runs/smoke
+  models=(af1 slvm_af1)
   configs=configs/smoke.py:MODEL
   evaluate_arguments=(--num_sequences=32)
   train_arguments=(
@@ -73,11 +75,11 @@ trap 'pass_on INT 130' INT
 cd "$REPOSITORY"
 run_stage 'prepare data' launch/prepare_data.py --dataset=moving_digits
 runs=()
-for model in af1 slvm slvm_af1; do
+for model in "${models[@]}"; do
   runs+=("$outdir/$model")
   run_stage "train $model" launch/train.py --config="${configs/MODEL/$model}" \
     --workdir="$outdir/$model" "${train_arguments[@]}"
-  evaluate "$model" af_paper  # all three on frames 3..12, so that they share a table
+  evaluate "$model" af_paper  # all of them on frames 3..12, so that they share a table
   evaluate "$model" discrete
 done
 run_stage 'report' launch/report.py "${runs[@]}" --output="$outdir/report/index.html"

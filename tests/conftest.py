@@ -10,11 +10,15 @@ import tempfile
 import pytest
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-REAL_COMPILER = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '0', 'XLA_FLAGS': ''}
+REAL_COMPILER = {
+  'JAX_DISABLE_MOST_OPTIMIZATIONS': '0',
+  'XLA_FLAGS': os.environ.get('XLA_FLAGS', ''),
+}
 # Tiny shapes compile longer than they run.
 os.environ.update(
   JAX_DISABLE_MOST_OPTIMIZATIONS='1',
-  XLA_FLAGS='--xla_cpu_opt_preset=FAST_COMPILE --xla_cpu_parallel_codegen_split_count=1',
+  XLA_FLAGS=f'{REAL_COMPILER["XLA_FLAGS"]} --xla_cpu_opt_preset=FAST_COMPILE '
+  '--xla_cpu_parallel_codegen_split_count=1',
   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0',
   JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES='-1',
 )
@@ -71,6 +75,12 @@ def environment(session_dir):
     'TFDS_DATA_DIR': str(session_dir / 'data'),
     'PYTHONPATH': str(ROOT),
   }
+
+
+@pytest.fixture(scope='session')
+def optimised(environment):
+  """`environment` of programs that are compiled as users' are."""
+  return {**environment, **REAL_COMPILER}
 
 
 @pytest.fixture(scope='session')

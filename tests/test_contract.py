@@ -121,7 +121,12 @@ def test_neither_padding_nor_gradients_after_loops_change_anything(name):
   (padded, padded_state), padded_grads = gradients_of(model, variables, more, mask, True)
   np.testing.assert_allclose(padded, loss, rtol=1e-5)
   for a, b in ((grads, padded_grads), (state, padded_state)):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-3), a, b)
+    jax.tree.map(assert_close, a, b)
+
+
+def assert_close(a, b):
+  """To a thousandth of the largest entry."""
+  np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-3 * np.abs(a).max() + 1e-5)
 
 
 @has_parameters
@@ -215,7 +220,10 @@ def _with_base(model, base):
   'name', [name for name in constructors.MODELS if name not in constructors.LATENT_MODELS]
 )
 def test_generated_steps_are_scored_as_by_the_whole_model(name):
-  """Generation continues the filter's state: temperature 0 draws the mode of each step."""
+  """Generation continues the filter's state: temperature 0 draws the mode of each step.
+
+  At a distance, for a posterior that sees x moves the mode a little.
+  """
   model, variables, x = make(name)
   context = x[:, : max(model.min_context, 1)]
   generate = jax.jit(lambda c: model.apply(variables, c, 3, 0.0, method='generate', rngs=RNGS))

@@ -8,20 +8,25 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core
 
+from afslvm.networks import conv
+
 CALLS = ('jit', 'pjit')
-_BILINEAR = ('dot_general', 'conv_general_dilated')
 
 
 class Weight(NamedTuple):
   """A value that is the same in all steps of a loop.
 
   Attributes:
-    of: from the loop's constants to the value.
+    of: from the loop's constants, and what was already derived from them, to the value.
     constants: indices of those that its gradient goes to.
   """
 
-  of: Callable[[Sequence[Any]], Any]
+  of: Callable[[Sequence[Any], dict], Any]
   constants: frozenset[int]
+
+  def value(self, constants: Sequence[Any]) -> Any:
+    """What it is for these constants."""
+    return self.of(constants, {})
 
 
 class Product(NamedTuple):
@@ -100,6 +105,15 @@ def counts(loop: core.JaxprEqn) -> tuple[int, int]:
   return same(loop.invars, body(loop).invars) - num_carry, num_carry
 
 
+def bilinear() -> tuple[str, ...]:
+  """The products that are looked for.
+
+  Elsewhere than on CPU convolutions aren't: their gradients are fast in loops too, and to join
+  steps with rows that are spread over devices would gather them.
+  """
+  return ('dot_general', *(('conv_general_dilated',) if conv.reformulated() else ()))
+
+
 # ---- finding products ----------------------------------------------------------------------------
 
 
@@ -122,7 +136,7 @@ def products(
 def inner_weights(equation: core.JaxprEqn, weights: Weights) -> Weights | None:
   """The weights that the body of a loop or a call is given; None for other equations."""
   if equation.primitive.name == 'scan':
-    count, _ = counts(equation)
+    count = counts(equation)[0] if equation.params['length'] else 0
   elif equation.primitive.name in CALLS:
     count = len(equation.invars)
   else:
@@ -134,7 +148,7 @@ def inner_weights(equation: core.JaxprEqn, weights: Weights) -> Weights | None:
 
 def _as_weight(atom: Any, weights: Weights) -> Weight | None:
   if isinstance(atom, core.Literal):
-    return Weight(lambda constants: atom.val, frozenset())
+    return Weight(lambda constants, memo: atom.val, frozenset())
   return weights.get(atom)
 
 
@@ -144,13 +158,18 @@ def weight_operand(equation: core.JaxprEqn, weights: Weights, active: frozenset[
   if all(weight is not None for weight in found) and not equation.effects:
     stopped = equation.primitive.name == 'stop_gradient'
     constants = frozenset() if stopped else frozenset().union(*(w.constants for w in found))
+    sources = [weight.of for weight in found]
     for index, variable in enumerate(equation.outvars):
-      of = functools.partial(_derived, equation, index, [weight.of for weight in found])
-      weights[variable] = Weight(of, constants)
+      weights[variable] = Weight(functools.partial(_derived, equation, sources, index), constants)
     return None
   there = [index for index, weight in enumerate(found) if weight and weight.constants & active]
-  return there[0] if there and equation.primitive.name in _BILINEAR else None
+  return there[0] if there and equation.primitive.name in bilinear() else None
 
 
-def _derived(equation: core.JaxprEqn, index: int, sources: list, constants: Sequence[Any]) -> Any:
-  return plainly(equation, [source(constants) for source in sources])[index]
+def _derived(
+  equation: core.JaxprEqn, sources: list[Callable], index: int, constants: Sequence[Any], memo: dict
+) -> Any:
+  """An output of an equation, which is evaluated once for each `memo`."""
+  if id(sources) not in memo:
+    memo[id(sources)] = plainly(equation, [source(constants, memo) for source in sources])
+  return memo[id(sources)][index]

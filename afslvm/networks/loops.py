@@ -7,7 +7,6 @@ the same sums in another order (for recurrent networks Appleyard et al., 2016, a
 """
 
 import functools
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -40,7 +39,8 @@ def gradients_after_loops(function: Callable) -> Callable:
 
   Products are found with all that a loop is given for all of its steps, and with what follows from
   that alone; in loops inside loops, too. Steps that gradients compute again (`jax.checkpoint`) stay
-  as they are.
+  as they are. All slopes of the products are kept until then, which takes memory. It can be
+  differentiated once; twice raises NotImplementedError.
   """
 
   @functools.wraps(function)
@@ -69,11 +69,11 @@ def _loop(equation: core.JaxprEqn, operands: list[Any]) -> list[Any]:
   """A loop outside of others."""
   body, (count, _) = equations.body(equation), equations.counts(equation)
   weights = {
-    variable: Weight(operator.itemgetter(index), frozenset({index}))
+    variable: Weight(functools.partial(_constant, index), frozenset({index}))
     for index, variable in enumerate(body.invars[:count])
   }
   find = functools.partial(equations.products, body, weights, steps=(equation.params['length'],))
-  if not any(find(active=frozenset(range(count)))):
+  if not equation.params['length'] or not any(find(active=frozenset(range(count)))):
     return equations.plainly(equation, operands)
 
   @jax.custom_vjp
@@ -81,13 +81,12 @@ def _loop(equation: core.JaxprEqn, operands: list[Any]) -> list[Any]:
     return equations.plainly(equation, operands)
 
   def forward(*primals):
-    operands = [primal.value for primal in primals]
+    operands = [_once(primal.value) if primal.perturbed else primal.value for primal in primals]
     moving = [index for index, primal in enumerate(primals) if primal.perturbed]
     active = frozenset(index for index in moving if index < count)
     products = list(find(active=active))
     values = [(product.steps, product.equation.outvars[0].aval) for product in products]
     zeros = [jnp.zeros((*steps, *value.shape), value.dtype) for steps, value in values]
-
     layouts = [_layouts(product, operands) for product in products]
 
     def perturbed(values, perturbations):
@@ -104,6 +103,11 @@ def _loop(equation: core.JaxprEqn, operands: list[Any]) -> list[Any]:
   return run(*operands)
 
 
+def _constant(index: int, constants: Sequence[Any], memo: dict) -> Any:
+  del memo
+  return constants[index]
+
+
 def _backward(
   products: list[Product],
   moving: list[int],
@@ -117,11 +121,11 @@ def _backward(
   values, perturbations = pull([_as_array(slope) for slope in slopes])
   gradients = dict.fromkeys(range(num_operands)) | dict(zip(moving, values, strict=True))
   for product, u, slope in zip(products, taken, perturbations, strict=True):
-    weight, back = jax.vjp(product.weight.of, constants)
+    weight, back = jax.vjp(product.weight.value, constants)
     (found,) = back(_weight_gradient(product, u, weight, slope))
     for index in product.weight.constants & set(moving):
       gradients[index] = gradients[index] + found[index]
-  return tuple(gradients.values())
+  return tuple(None if value is None else _once(value) for value in gradients.values())
 
 
 def _as_array(slope: Any) -> Any:
@@ -230,7 +234,7 @@ def _layouts(product: Product, constants: Sequence[Any]) -> tuple[Array, Array] 
   is_plain = tuple(contracted[0]) == (u.aval.ndim - 1,) and not any(batch)
   if not is_plain or (product.operand, weight.aval.ndim) != (1, 2) or u.aval.dtype != y.aval.dtype:
     return None
-  forward = product.weight.of(constants)
+  forward = product.weight.value(constants)
   turned = forward.T
   return (forward, turned) if tuple(contracted[1]) == (0,) else (turned, forward)
 
@@ -251,6 +255,19 @@ def _multiply_backward(options, backward, slope):
 
 
 _multiply.defvjp(_multiply_forward, _multiply_backward)
+
+
+@jax.custom_vjp
+def _once(value: Array) -> Array:
+  """The value; what follows has no derivative that could be differentiated again."""
+  return value
+
+
+def _refuse(*_: Any) -> tuple[Any, ...]:
+  raise NotImplementedError('gradients after loops can not be differentiated again')
+
+
+_once.defvjp(lambda value: (value, None), _refuse)
 
 
 @jax.custom_vjp

@@ -108,7 +108,7 @@ def measure(
 def decoder_pass(experiment: Experiment, seconds: float) -> tuple[float, int]:
   """Seconds and FLOPs of the decoder for all frames of a batch, forward and backward.
 
-  An iteration of AVF needs that much for its gradients; all else of it is its own.
+  The yardstick for an iteration of AVF, which goes back to z_t, not to the weights.
   """
   model, steps = experiment.model, experiment.length - experiment.model.min_context
   count = experiment.train.batch_size * steps

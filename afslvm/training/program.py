@@ -1,5 +1,9 @@
 """The two programs of a training run: the one that makes its first state, and the step."""
 
+import contextlib
+import ctypes
+import os
+import sys
 from typing import Any
 
 import jax
@@ -52,5 +56,22 @@ def compiled_step(experiment: Experiment, mesh: Mesh, after_loops: bool = True) 
   gradient = make_gradient(loss, experiment.dequantisation, settings.accumulate, after_loops)
   optimizer = make_optimizer(experiment.optimizer, settings.num_steps)
   step = make_train_step(gradient, optimizer, experiment.seed, experiment.optimizer.ema_decay)
+  if jax.default_backend() == 'cpu':
+    _keep_freed_memory()
   whole, parts = distributed.replicated(mesh), distributed.sharded(mesh)
   return jax.jit(step, in_shardings=(whole, parts), out_shardings=(whole, whole), donate_argnums=0)
+
+
+def _keep_freed_memory():
+  """Has glibc keep what is freed, unless its own variables are set.
+
+  On CPU, XLA takes the memory of every step anew, and the kernel clears what it hands out: a sixth
+  of the time of small steps.
+  """
+  given = 'GLIBC_TUNABLES' in os.environ or any(name.startswith('MALLOC_') for name in os.environ)
+  if sys.platform != 'linux' or given:
+    return
+  with contextlib.suppress(OSError, AttributeError):  # other libraries have no mallopt
+    library = ctypes.CDLL(None)
+    library.mallopt(-4, 0)  # M_MMAP_MAX: nothing is mapped by itself, to be given back at once
+    library.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: nor is the end of the heap, up to 2 GiB

@@ -46,7 +46,7 @@ def make_train_step(
     metrics['grad_norm'] = optax.global_norm(grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    # Where the norm is finite, gradients and their squares are, so moments and parameters stay so.
+    # Where the norm is finite, gradients and their squares are, so Adam's moments stay so.
     finite = _all_finite((metrics['loss'], metrics['grad_norm'], model_state))
     # Else XLA repeats the whole test inside the update of each parameter: compiling an SLVM then
     # takes several times as long, and the step is no faster.

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from afslvm.networks import conv
 from afslvm.networks.loops import gradients_after_loops
 
 STEPS, BATCH, SIZE = 7, 4, 5
@@ -75,22 +76,53 @@ def test_gradients_are_those_of_autodiff(name):
   assert np.any(np.asarray(expected[1][0]))
 
 
-def test_gradient_of_a_convolution():
+@pytest.mark.parametrize('cached_values', [2**22, 64], ids=['at once', 'by parts'])
+def test_gradient_of_a_convolution(cached_values, monkeypatch):
+  monkeypatch.setattr(conv, '_CACHED_VALUES', cached_values)
   loss = over_steps(convolved)
   found = jax.grad(gradients_after_loops(loss))(KERNEL, X)
   np.testing.assert_allclose(found, jax.grad(loss)(KERNEL, X), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize('name', ['product', 'inside a call', 'used twice', 'loop in a loop'])
+@pytest.mark.parametrize(
+  'name', ['product', 'inside a call', 'used twice', 'loop in a loop', 'convolution']
+)
 def test_no_step_backwards_adds_to_an_array_of_the_weights_size(name):
+  loss, weight = LOOPS.get(name, over_steps(convolved)), SQUARE if name in LOOPS else KERNEL
+
   def carried(loss):
-    jaxpr = jax.make_jaxpr(jax.grad(loss))(SQUARE, X)
+    jaxpr = jax.make_jaxpr(jax.grad(loss))(weight, X)
     loops = [equation for equation in jaxpr.eqns if equation.primitive.name == 'scan']
     shapes = [variable.aval.shape for loop in loops for variable in loop.outvars]
-    return shapes.count(SQUARE.shape)
+    return shapes.count(weight.shape)
 
-  assert carried(gradients_after_loops(LOOPS[name])) == 0
-  assert carried(LOOPS[name]) > 0
+  assert carried(gradients_after_loops(loss)) == 0
+  assert carried(loss) > 0
+
+
+def test_a_weight_that_is_computed_is_computed_once():
+  def step(weight, h, x_t):
+    for _ in range(12):
+      weight = weight * (1.5 - 0.5 * weight * weight)
+    return jnp.tanh(x_t @ INPUT + h @ weight)
+
+  loss = over_steps(step)
+  found = jax.make_jaxpr(jax.grad(gradients_after_loops(loss)))(SQUARE, X)
+  assert str(found).count(' mul ') < 300  # there would be half a million
+
+
+def test_a_second_derivative_is_refused():
+  slope = jax.grad(gradients_after_loops(LOOPS['product']))
+  with pytest.raises(NotImplementedError, match='differentiated again'):
+    jax.grad(lambda w: jnp.sum(jnp.square(slope(w, X))))(SQUARE)
+  both = jax.value_and_grad(gradients_after_loops(LOOPS['product']))
+  with pytest.raises(NotImplementedError, match='differentiated again'):
+    jax.grad(lambda w: both(w, X)[0])(SQUARE)
+
+
+def test_a_loop_of_no_steps_has_no_gradient():
+  slope = jax.grad(gradients_after_loops(LOOPS['product']))(SQUARE, X[:0])
+  np.testing.assert_array_equal(slope, 0.0)
 
 
 def test_what_is_no_number_goes_through():

@@ -105,6 +105,14 @@ def test_two_processes_train_as_one_whatever_happens_to_them(environment, launch
   assert 'process 1 of 2 has ended' in line
   assert 'run the same command' in line
 
+  with together(shared, environment, many) as both:
+    wait_for_checkpoint(shared, max(losses(shared)) + 4)
+    both[0].kill()
+    code, line = ended(both[1])
+  # JAX's own client may notice first that the coordinator is gone, and aborts.
+  assert code in (6, -signal.SIGABRT)
+  assert code != 6 or 'process 0 of 2 has ended' in line
+
   # On one device instead of two, to the same end.
   done = launch('train', *OPTIONS, budget, f'--workdir={shared}')
   assert done.returncode == 0, done.stderr

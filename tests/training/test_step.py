@@ -143,6 +143,26 @@ def test_validations_hold_the_bound_and_the_health_of_its_parts(sequences, tmp_p
   assert first['validation_nats_per_dim'] == pytest.approx(losses[0]['nats_per_dim'], abs=1.0)
 
 
+def test_a_gradient_whose_square_is_not_finite_is_skipped():
+  """Adam's second moment would be infinite, and the parameter would never move again."""
+  params = {'w': jnp.ones(())}
+  adam = optax.adam(0.1)
+
+  def loss(params, model_state, batch, key, step):
+    value = 1e25 * params['w']
+    return value, ({'loss': value}, model_state)
+
+  first = state.TrainState(
+    jnp.int32(0), params, {}, adam.init(params), (), jnp.int32(0), jnp.int32(0)
+  )
+  after, metrics = jax.jit(step.make_train_step(gradients.make_gradient(loss), adam, seed=0))(
+    first, {}
+  )
+  assert np.isfinite(metrics['loss'])
+  assert int(after.skipped) == 1
+  jax.tree.map(np.testing.assert_array_equal, after.opt_state, first.opt_state)
+
+
 def test_too_many_bad_batches_stop_with_the_batch_saved(sequences, tmp_path):
   sequences[3:] = np.nan
   caught = pytest.raises(NumericsError, match='3 steps in a row')
