@@ -125,8 +125,8 @@ def test_neither_padding_nor_gradients_after_loops_change_anything(name):
 
 
 def assert_close(a, b):
-  """To a thousandth of the largest entry."""
-  np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-3 * np.abs(a).max() + 1e-5)
+  """To a thousandth of the largest entry, but for the noise of what cancels before BatchNorm."""
+  np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-3 * np.abs(a).max() + 2e-4)
 
 
 @has_parameters
