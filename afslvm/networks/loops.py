@@ -40,7 +40,7 @@ def gradients_after_loops(function: Callable) -> Callable:
   Products are found with all that a loop is given for all of its steps, and with what follows from
   that alone; in loops inside loops, too. Steps that gradients compute again (`jax.checkpoint`) stay
   as they are. All slopes of the products are kept until then, which takes memory. It can be
-  differentiated once; twice raises NotImplementedError.
+  differentiated once; a second time raises TypeError.
   """
 
   @functools.wraps(function)
@@ -264,7 +264,10 @@ def _once(value: Array) -> Array:
 
 
 def _refuse(*_: Any) -> tuple[Any, ...]:
-  raise NotImplementedError('gradients after loops can not be differentiated again')
+  raise TypeError(
+    'gradients after loops can not be differentiated again; take second derivatives of the function '
+    'that was given to gradients_after_loops'
+  )
 
 
 _once.defvjp(lambda value: (value, None), _refuse)

@@ -65,8 +65,7 @@ def compiled_step(experiment: Experiment, mesh: Mesh, after_loops: bool = True) 
 def _keep_freed_memory():
   """Has glibc keep what is freed, unless its own variables are set.
 
-  On CPU, XLA takes the memory of every step anew, and the kernel clears what it hands out: a sixth
-  of the time of small steps.
+  On CPU, XLA takes the memory of every step anew, and the kernel clears what it hands out.
   """
   given = 'GLIBC_TUNABLES' in os.environ or any(name.startswith('MALLOC_') for name in os.environ)
   if sys.platform != 'linux' or given:
