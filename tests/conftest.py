@@ -10,15 +10,16 @@ import tempfile
 import pytest
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+LIGHT_FLAGS = '--xla_cpu_opt_preset=FAST_COMPILE --xla_cpu_parallel_codegen_split_count=1'
 REAL_COMPILER = {
   'JAX_DISABLE_MOST_OPTIMIZATIONS': '0',
-  'XLA_FLAGS': os.environ.get('XLA_FLAGS', ''),
+  # Workers inherit what is set below.
+  'XLA_FLAGS': os.environ.get('XLA_FLAGS', '').replace(LIGHT_FLAGS, ''),
 }
 # Tiny shapes compile longer than they run.
 os.environ.update(
   JAX_DISABLE_MOST_OPTIMIZATIONS='1',
-  XLA_FLAGS=f'{REAL_COMPILER["XLA_FLAGS"]} --xla_cpu_opt_preset=FAST_COMPILE '
-  '--xla_cpu_parallel_codegen_split_count=1',
+  XLA_FLAGS=f'{REAL_COMPILER["XLA_FLAGS"]} {LIGHT_FLAGS}',
   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0',
   JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES='-1',
 )

@@ -265,8 +265,8 @@ def _once(value: Array) -> Array:
 
 def _refuse(*_: Any) -> tuple[Any, ...]:
   raise TypeError(
-    'gradients after loops can not be differentiated again; take second derivatives of the function '
-    'that was given to gradients_after_loops'
+    'gradients after loops can not be differentiated again; take second derivatives of the '
+    'function that was given to gradients_after_loops'
   )
 
 
