@@ -14,7 +14,7 @@ LIGHT_FLAGS = '--xla_cpu_opt_preset=FAST_COMPILE --xla_cpu_parallel_codegen_spli
 REAL_COMPILER = {
   'JAX_DISABLE_MOST_OPTIMIZATIONS': '0',
   # Workers inherit what is set below.
-  'XLA_FLAGS': os.environ.get('XLA_FLAGS', '').replace(LIGHT_FLAGS, ''),
+  'XLA_FLAGS': os.environ.get('XLA_FLAGS', '').replace(LIGHT_FLAGS, '').strip(),
 }
 # Tiny shapes compile longer than they run.
 os.environ.update(

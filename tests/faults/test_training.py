@@ -88,7 +88,7 @@ def test_a_folder_that_is_taken_away_ends_training(sequences, tmp_path):
   with pytest.raises((CheckpointError, PlatformError)) as caught:  # whoever writes first
     train(run, disturbed(sequences, 5, lambda: run.rename(tmp_path / 'elsewhere')))
   one_line(caught, str(run), 'back', 'run the same command again')
-  assert checkpoint.find_good(tmp_path / 'elsewhere' / 'checkpoints') == 2
+  assert checkpoint.find_good(tmp_path / 'elsewhere' / 'checkpoints') in (2, 4)
 
 
 @pytest.mark.parametrize('place', ['file', 'file/run', '/proc/run'])
