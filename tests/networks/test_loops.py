@@ -47,6 +47,12 @@ def descended(weight, h, x_t):
   return jax.lax.fori_loop(0, 3, lambda _, h: h - 0.1 * jax.grad(energy)(h), h + 1)
 
 
+def descended_maps(kernel, h, x_t):
+  return jax.lax.fori_loop(
+    0, 2, lambda _, h: h - 0.1 * jax.grad(lambda h: jnp.sum(convolved(kernel, h, x_t)))(h), h + 1
+  )
+
+
 LOOPS = {
   'product': over_steps(lambda w, h, x: jnp.tanh(x @ INPUT + jax.lax.dot(h, w))),
   'backwards, unrolled': over_steps(
@@ -82,6 +88,31 @@ def test_gradient_of_a_convolution(cached_values, monkeypatch):
   loss = over_steps(convolved)
   found = jax.grad(gradients_after_loops(loss))(KERNEL, X)
   np.testing.assert_allclose(found, jax.grad(loss)(KERNEL, X), rtol=1e-4, atol=1e-6)
+
+
+def strided(kernel, h, x_t):
+  maps = jnp.tile(h[:, :, None, None], (1, 1, 5, 2))
+  numbers, options = ('NHWC', 'OHWI', 'NHWC'), {'precision': 'highest'}
+  y = jax.lax.conv_general_dilated(
+    maps, kernel, (2, 1), [(0, 2), (1, 0)], dimension_numbers=numbers, **options
+  )
+  return h + jnp.tanh(y.mean(axis=(1, 2, 3))[:, None] + x_t @ INPUT)
+
+
+@pytest.mark.parametrize(
+  ('step', 'kernel'),
+  [(convolved, KERNEL), (strided, KERNEL.transpose(3, 0, 1, 2)), (descended_maps, KERNEL)],
+  ids=['3 x 3', 'strided', 'loop in a loop'],
+)
+def test_convolutions_in_loops_are_products_over_windows(step, kernel):
+  loss = over_steps(step)
+  found = jax.value_and_grad(gradients_after_loops(loss), argnums=(0, 1))
+  expected = jax.value_and_grad(loss, argnums=(0, 1))(kernel, X)
+  for a, b in zip(jax.tree.leaves(found(kernel, X)), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+  loops = [e for e in jax.make_jaxpr(found)(kernel, X).eqns if e.primitive.name == 'scan']
+  assert loops
+  assert 'conv_general_dilated' not in str(loops)
 
 
 @pytest.mark.parametrize(
