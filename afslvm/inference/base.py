@@ -113,6 +113,11 @@ class Inference(nn.Module):
     return self.smoothing > 0
 
   @property
+  def uses_prior(self) -> bool:
+    """Whether `infer` needs the prior of the step."""
+    return True
+
+  @property
   def noise_shape(self) -> tuple[int, int]:
     """How many estimates of F_t a step takes, and how many draws each of them."""
     return 1, 1
@@ -142,7 +147,7 @@ class Inference(nn.Module):
     state: PyTree,
     observed: Array,
     context: Array,
-    prior: Normal,
+    prior: Normal | None = None,
     free_energy: StepFreeEnergy | None = None,
   ) -> Inferred:
     """The posterior of one step.
@@ -151,7 +156,7 @@ class Inference(nn.Module):
       state: of the step before.
       observed: [B, F], of `encode`.
       context: [B, D], what the model lets the posterior see of the past.
-      prior: of this step, [B, Z].
+      prior: of this step, [B, Z], where the class says that it `uses_prior`.
       free_energy: of this step, where the class says that it `uses_free_energy`; None only while
         variables are created.
     """

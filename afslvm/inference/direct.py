@@ -66,6 +66,11 @@ class Direct(Inference):
     init = self.head_initialization or self.initialization
     self.heads = LocLogScale(self.latent_size, self.log_scale_low, self.log_scale_high, init)
 
+  @property
+  def uses_prior(self) -> bool:
+    """See base class."""
+    return self.residual
+
   def encode(self, evidence: Array, mask: Array) -> Array:
     """See base class; with dense layers, their product with the observations."""
     observed = super().encode(evidence, mask)
@@ -80,7 +85,7 @@ class Direct(Inference):
     state: Carry,
     observed: Array,
     context: Array,
-    prior: Normal,
+    prior: Normal | None = None,
     free_energy: StepFreeEnergy | None = None,
   ) -> Inferred:
     """See base class; the free energy has no part in it."""
@@ -91,4 +96,6 @@ class Direct(Inference):
       h = jnp.concatenate([observed, context], axis=-1)
     state, h = self.lstm(state, h)
     loc, log_scale = self.heads(h)
-    return Inferred(state, Normal(prior.loc + loc if self.residual else loc, log_scale))
+    if self.residual:
+      loc = prior.loc + loc
+    return Inferred(state, Normal(loc, log_scale))

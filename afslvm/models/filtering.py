@@ -50,6 +50,7 @@ class Step(NamedTuple):
   inferred: Inferred  # its posterior has the gradient that `latents` may lack
   predicted: PyTree  # features of a draw from the prior
   state: PyTree  # of the generative model before the step, where it is needed
+  seen_by_prior: PyTree  # of the same, where the prior is not in `latents` yet
 
 
 def at_step(values: PyTree, t: int) -> PyTree:
@@ -57,9 +58,14 @@ def at_step(values: PyTree, t: int) -> PyTree:
   return jax.tree.map(lambda value: value[:, t], values)
 
 
-def flattened(value: Array) -> Array:
+def flattened(values: PyTree) -> PyTree:
   """All steps as one batch: [B, T, ...] -> [B * T, ...]."""
-  return value.reshape(value.shape[0] * value.shape[1], *value.shape[2:])
+  return jax.tree.map(lambda v: v.reshape(v.shape[0] * v.shape[1], *v.shape[2:]), values)
+
+
+def unflattened(values: PyTree, batch_and_steps: tuple[int, int]) -> PyTree:
+  """[B * T, ...] -> [B, T, ...]."""
+  return jax.tree.map(lambda v: v.reshape(*batch_and_steps, *v.shape[1:]), values)
 
 
 def normal_noise(model: nn.Module, name: str, shape: tuple[int, ...]) -> Array:

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from afslvm.distributions.normal import Normal, kl_normal
-from afslvm.inference.base import Inference, StepFreeEnergy, local_objective
+from afslvm.inference.base import Inference, Inferred, StepFreeEnergy, local_objective
 from afslvm.likelihoods.base import ConditionalLikelihood
-from afslvm.models import filtering
+from afslvm.models import filtering, streams
 from afslvm.models.base import Latents, SequenceModel, StepTerms
 from afslvm.models.filtering import Draws, Encoded, FilterState, Observed, Step, at_step, flattened
 from afslvm.types import Array, PyTree, Temperature
@@ -54,6 +54,11 @@ class LatentVariableModel(SequenceModel, kw_only=True):
   def prior(self, state: PyTree) -> Normal:
     """p(z_t | ...), [B, Z]."""
     raise NotImplementedError
+
+  def seen_by_prior(self, state: PyTree) -> PyTree | None:
+    """The state without what `prior` doesn't need: then that may be called after the scan."""
+    del state
+    return None
 
   def context(self, state: PyTree) -> Array:
     """What the posterior of this step sees of earlier draws, [B, D]."""
@@ -127,12 +132,16 @@ class LatentVariableModel(SequenceModel, kw_only=True):
       self.initial_memory(batch_size),
     )
 
+  def empty_carry(self, batch_size: int) -> PyTree:
+    """What `streams` keep, before the first batch."""
+    return streams.empty(self.initial_state(batch_size))
+
   def sequence_terms(self, x: Array, mask: Array) -> StepTerms:
     """Only what depends on earlier draws runs in the scan."""
-    state = self._first_state(x.shape[0])
+    state = streams.first_state(self, self.initial_state(x.shape[0]))
     observed, memory = self._observe(state.memory, x, mask)
     state, steps = self._filter_all(state, observed)
-    self._leave(state._replace(memory=memory))
+    streams.leave(self, state._replace(memory=memory))
     return self._terms(observed, steps)
 
   def step(
@@ -151,7 +160,8 @@ class LatentVariableModel(SequenceModel, kw_only=True):
   def advance(self, state: FilterState, observed_t: Observed) -> tuple[FilterState, StepTerms]:
     """See base class; the state's memory is left as it was."""
     observed = jax.tree.map(lambda value: value[:, None], observed_t)
-    state, step = self._filter(state, (observed_t, at_step(self._draws(observed.mask.shape), 0)))
+    draws = at_step(self._draws(observed.mask.shape), 0)
+    state, step = self._filter(state, (observed_t, draws, None))
     terms = self._terms(observed, jax.tree.map(lambda value: value[:, None], step))
     return state, at_step(terms, 0)
 
@@ -177,33 +187,6 @@ class LatentVariableModel(SequenceModel, kw_only=True):
     memory, seen = self.remember(state.memory, encoded)
     latent = self.transition(state.latent, z_t, at_step(seen, 0))
     return FilterState(latent, state.inference, memory), x_t
-
-  # ---- streams: sequences that go on from batch to batch ----------------------------------------
-
-  def empty_carry(self, batch_size: int) -> PyTree:
-    """The collection `carry` before the first batch of a stream."""
-    leaves = enumerate(jax.tree.leaves(self.initial_state(batch_size)))
-    return {f'leaf_{i}': jnp.zeros_like(leaf) for i, leaf in leaves}
-
-  def _first_state(self, batch_size: int) -> FilterState:
-    """The state before the first step: where the batch before ended, in rows that go on."""
-    initial = self.initial_state(batch_size)
-    if not self.has_variable('stream', 'reset'):
-      return initial
-    reset = self.get_variable('stream', 'reset')
-    tree = jax.tree.structure(initial)
-    carried = [self.get_variable('carry', f'leaf_{i}') for i in range(tree.num_leaves)]
-
-    def choose(new, old):
-      return jnp.where(reset.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
-
-    return jax.tree.map(choose, initial, jax.tree.unflatten(tree, carried))
-
-  def _leave(self, state: FilterState):
-    """Keeps the state for the next batch; no gradient goes back from there."""
-    if self.has_variable('stream', 'reset'):
-      for i, leaf in enumerate(jax.tree.leaves(state)):
-        self.put_variable('carry', f'leaf_{i}', jax.lax.stop_gradient(leaf))
 
   # ---- filtering --------------------------------------------------------------------------------
 
@@ -243,10 +226,10 @@ class LatentVariableModel(SequenceModel, kw_only=True):
 
   def _filter_all(self, state: FilterState, observed: Observed) -> tuple[FilterState, Step]:
     """The scan over steps [B, T, ...]."""
-    inputs = observed, self._draws(observed.mask.shape)
+    inputs = observed, self._draws(observed.mask.shape), self._infer_at_once(state, observed)
     if not self.inference.uses_free_energy:
       # Else x would be cut into steps for nothing.
-      inputs = observed._replace(x=observed.mask), inputs[1]
+      inputs = observed._replace(x=observed.mask), *inputs[1:]
     if self.is_initializing():
       # Variables can't be created inside a scan: one plain step creates them.
       state, first = self._filter(state, at_step(inputs, 0))
@@ -254,27 +237,44 @@ class LatentVariableModel(SequenceModel, kw_only=True):
       return state, jax.tree.map(lambda v: jnp.repeat(v[:, None], steps, axis=1), first)
     return self._scan(_filter, state, inputs, self.unroll, self.remat)
 
-  def _filter(self, state: FilterState, inputs: tuple[Observed, Draws]) -> tuple[FilterState, Step]:
+  def _infer_at_once(self, state: FilterState, observed: Observed) -> Inferred | None:
+    """The posteriors of all steps [B, T, ...], if they depend on nothing but observations."""
+    past = jax.tree.leaves((state.inference, self.context(state.latent)))
+    if self.inference.uses_prior or any(leaf.size for leaf in past):
+      return None
+    features = flattened(observed.encoded.for_posterior)
+    own = self.inference.initial_state(len(features))
+    inferred = self.inference.infer(own, features, jnp.zeros((len(features), 0)))
+    return filtering.unflattened(inferred, observed.mask.shape)
+
+  def _filter(
+    self, state: FilterState, inputs: tuple[Observed, Draws, Inferred | None]
+  ) -> tuple[FilterState, Step]:
     """One step of AVF Algorithm 1: prior, posterior, a draw, and on to the next state."""
-    observed, draws = inputs
+    observed, draws, inferred = inputs
     held = jax.lax.stop_gradient if self._local else lambda value: value
-    prior = self.prior(state.latent)
+    record = draws.prior_noise is not None  # inside the scan no collection says so
+    prior, seen_by_prior = None, None
+    if not (self.inference.uses_prior or record or self.is_initializing()):
+      seen_by_prior = self.seen_by_prior(state.latent)
+    if seen_by_prior is None:
+      prior = self.prior(state.latent)
     free_energy = None
     if self.inference.uses_free_energy:
       noise = draws.inference_noise
-      record = draws.prior_noise is not None  # inside the scan no collection says so
       free_energy = self._free_energy(held(state.latent), held(prior), observed, noise, record)
-    inferred = self.inference.infer(
-      state.inference,
-      observed.encoded.for_posterior,
-      held(self.context(state.latent)),
-      held(prior),
-      free_energy,
-    )
+    if inferred is None:
+      inferred = self.inference.infer(
+        state.inference,
+        observed.encoded.for_posterior,
+        held(self.context(state.latent)),
+        held(prior),
+        free_energy,
+      )
     posterior = held(inferred.posterior)
     z_t = posterior.sample(draws.noise)
     predicted = None
-    if draws.prior_noise is not None:
+    if record:
       predicted = self.features(state.latent, prior.sample(draws.prior_noise))
     hoisted = self._local and not self.inference.uses_free_energy
     step = Step(
@@ -283,6 +283,7 @@ class LatentVariableModel(SequenceModel, kw_only=True):
       inferred._replace(state=()),
       predicted,
       (held(state.latent), draws.inference_noise) if hoisted else (),
+      seen_by_prior,
     )
     latent = self.transition(state.latent, z_t, observed.encoded.for_transition)
     return FilterState(latent, held(inferred.state), state.memory), step
@@ -357,8 +358,7 @@ class LatentVariableModel(SequenceModel, kw_only=True):
       return inferred.local
     # A posterior that needs no F_t has it evaluated for all steps at once.
     (state, noise), q = step.state, step.inferred.posterior
-    prior = jax.lax.stop_gradient(step.latents.prior)
-    flat = jax.tree.map(flattened, (state, prior, observed, noise, q))
+    flat = flattened((state, jax.lax.stop_gradient(step.latents.prior), observed, noise, q))
     energy, gradient = self._free_energy(*flat[:-1]).gradient(flat[-1])
     return local_objective(energy, gradient, flat[-1]).reshape(observed.mask.shape)
 
@@ -366,7 +366,11 @@ class LatentVariableModel(SequenceModel, kw_only=True):
 
   def _terms(self, observed: Observed, step: Step) -> StepTerms:
     """Decoder, likelihood and divergence of all steps; arrays are [B, T, ...]."""
-    x, mask, latents = observed.x, observed.mask, step.latents
+    x, mask = observed.x, observed.mask
+    if step.latents.prior is None:
+      prior = filtering.unflattened(self.prior(flattened(step.seen_by_prior)), mask.shape)
+      step = step._replace(latents=step.latents.replace(prior=prior))
+    latents = step.latents
     log_likelihood, decoded = self._log_likelihood(x, mask, step.features)
     kl = jnp.sum(kl_normal(latents.posterior, latents.prior), axis=-1)
     if not self.is_initializing():
@@ -376,8 +380,7 @@ class LatentVariableModel(SequenceModel, kw_only=True):
 
   def _log_likelihood(self, x: Array, mask: Array, features: PyTree) -> tuple[Array, Array]:
     """log p(x_t | features) [B, T], and the decoded features [B*T, ...]."""
-    flat = jax.tree.map(flattened, features)
-    decoded = self.decode(flat, mask.reshape(-1))
+    decoded = self.decode(flattened(features), mask.reshape(-1))
     values = self.likelihood.log_prob(decoded, flattened(x))
     return values.reshape(mask.shape), decoded
 

@@ -97,6 +97,11 @@ class SRNN(LatentVariableModel):
     """p(z_t | z_{t-1}, h_t)."""
     return Normal(*self.prior_heads(self.transition_network(state.past.for_prior, state.z_tm1)))
 
+  def seen_by_prior(self, state: SRNNState) -> SRNNState:
+    """z_{t-1}, and what it takes from h_t."""
+    nothing = state.z_tm1[:, :0]
+    return state._replace(past=Past(nothing, state.past.for_prior, nothing))
+
   def context(self, state: SRNNState) -> Array:
     """z_{t-1}, where the posterior sees it; h_t is part of the evidence."""
     return state.z_tm1 if self.posterior_sees_latent else state.z_tm1[:, :0]

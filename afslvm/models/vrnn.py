@@ -66,19 +66,23 @@ class VRNN(LatentVariableModel):
     """p(z_t | h_{t-1})."""
     return Normal(*self.prior_heads(self.transition_network(state[-1])))
 
+  def seen_by_prior(self, state: Hidden) -> Hidden:
+    """h_{t-1}."""
+    return state[-1:]
+
   def context(self, state: Hidden) -> Array:
     """The posterior sees h_{t-1}."""
     return state[-1]
 
   def features(self, state: Hidden, z_t: Array) -> tuple[Array, Array]:
-    """The decoder sees h_{t-1} and φ_z(z_t)."""
-    return state[-1], self.latent_network(z_t)
+    """The decoder sees h_{t-1} and z_t."""
+    return state[-1], z_t
 
   def decode(self, features: tuple[Array, Array], mask: Array) -> Array:
-    """All steps as one batch."""
+    """All steps as one batch, φ_z(z_t) once more: in the scan, it would have two gradients."""
     del mask
-    h_tm1, phi_z = features
-    return self.decoder(self.decoder.project(h_tm1), phi_z)
+    h_tm1, z_t = features
+    return self.decoder(self.decoder.project(h_tm1), self.latent_network(z_t))
 
   def transition(self, state: Hidden, z_t: Array, seen_t: EncodedStep) -> Hidden:
     """h_t, of x_t and z_t."""

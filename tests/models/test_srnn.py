@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend import core
 
 from tests import constructors
 
@@ -30,6 +31,36 @@ def test_the_recurrence_of_srnn_knows_no_latent_variable():
     a, b = state_after(jnp.array([0.4, -1.1])), state_after(jnp.array([-0.4, 1.1]))
     recurrent = (lambda s: s.latent[-1]) if moves else (lambda s: s.latent.past.h)
     assert bool(jnp.any(recurrent(a) != recurrent(b))) == moves
+
+
+def products_in_loops(jaxpr, inside=False):
+  """Matrix products in one round of the loops of a traced function."""
+  count = 0
+  for equation in jaxpr.eqns:
+    count += inside and equation.primitive.name == 'dot_general'
+    within = inside or equation.primitive.name == 'scan'
+    for value in equation.params.values():
+      if isinstance(value, core.ClosedJaxpr):
+        count += products_in_loops(value.jaxpr, within)
+  return count
+
+
+@pytest.mark.parametrize(
+  ('name', 'count'),
+  [
+    ('srnn', 1),  # of h
+    ('srnn em', 1),
+    ('srnn gru residual bernoulli', 1 + 3 + 3),  # and the prior's and the posterior's layers
+    ('vrnn', 1 + 2 + 3),  # of h, of z, and the posterior's layers
+  ],
+)
+def test_only_what_is_recurrent_runs_in_loops(name, count):
+  model = constructors.MODELS[name]()
+  x = constructors.data(model)
+  variables = constructors.randomized(model, x)
+  noise = constructors.given_noise(model, jnp.array([0.4, -1.1]))
+  jaxpr = jax.make_jaxpr(lambda x: model.apply({**variables, **noise}, x))(x)
+  assert products_in_loops(jaxpr.jaxpr) == count
 
 
 def test_the_posterior_sees_the_latent_before_if_told():
