@@ -211,6 +211,26 @@ class Checkpoints:
     assert self.newest is not None
     return restore_step(self.directory, self.newest, target, self._manager)
 
+  def check_space(self, state: TrainState):
+    """Says so where the disk has no room for the checkpoints that are kept.
+
+    Raises:
+      CheckpointError: not even for one.
+    """
+    if not processes.is_first():
+      return
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    count = self._keep + 2  # the best one, and the one that is being written
+    free = shutil.disk_usage(self.directory.parent).free
+    if free < count * size:
+      needed = (
+        f'{count} checkpoints of {size / 1e6:,.0f} MB have to fit in {self.directory}, where '
+        f'{free / 1e6:,.0f} MB are free'
+      )
+      if free < size:
+        raise CheckpointError(f'{needed}; free space, or use another --workdir')
+      log.warning('%s', needed)
+
   def save(self, state: TrainState, data_state: Any, validation: float | None = None):
     """Starts writing; returns as soon as the arrays are copied off the device."""
     self.seal(wait=True)

@@ -17,7 +17,7 @@ from afslvm.training.experiment import Batch, Experiment
 from afslvm.training.records import Records, due
 from afslvm.training.signals import StopRequest
 from afslvm.training.state import TrainState, abstract_state
-from afslvm.training.waiting import WatchedBatches
+from afslvm.training.waiting import WatchedBatches, WatchedSteps
 from afslvm.training.workdir import LOCAL, Workdir, flatten
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def train(workdir: Workdir, experiment: Experiment) -> int:
 
   Raises:
     NumericsError: too many non-finite steps in a row.
-    CheckpointError: no checkpoint verifies, or one can't be written.
+    CheckpointError: no checkpoint verifies, one can't be written, or the disk has no room for one.
     LostProcessError: one of several processes has ended.
   """
   settings = experiment.train
@@ -52,14 +52,16 @@ def train(workdir: Workdir, experiment: Experiment) -> int:
   workdir.store_config(experiment.config)
   batches = experiment.training_batches()
   state = _initial_or_restored(experiment, checkpoints, batches, mesh)
+  checkpoints.check_space(state)
   records = Records(workdir, experiment, mesh, start=int(state.step))
   log.info(
     'training from step %d to %d on %d %s device(s); the first step compiles',
     records.start, settings.num_steps, mesh.size, jax.devices()[0].platform,
   )  # fmt: skip
-  with StopRequest() as stop, WatchedBatches(batches, experiment.source) as watched:
+  watched = WatchedBatches(batches, experiment.source)
+  with StopRequest() as stop, watched, WatchedSteps() as steps:
     try:
-      step = _run(state, watched, checkpoints, records, stop)
+      step = _run(state, watched, steps, checkpoints, records, stop)
       checkpoints.close()
     except BaseException as error:
       lost = processes.explain(error)
@@ -80,7 +82,8 @@ def train(workdir: Workdir, experiment: Experiment) -> int:
 
 def _run(
   state: TrainState,
-  batches: Any,
+  batches: WatchedBatches,
+  steps: WatchedSteps,
   checkpoints: checkpoint.Checkpoints,
   records: Records,
   stop: StopRequest,
@@ -99,11 +102,12 @@ def _run(
   try:
     for step in range(records.start + 1, settings.num_steps + 1):
       batch = next(batches)
-      state, metrics = train_step(state, distributed.to_devices(batch, records.mesh))
-      watch.after(step, batch, metrics)
+      with steps.waiting():
+        state, metrics = train_step(state, distributed.to_devices(batch, records.mesh))
+        watch.after(step, batch, metrics)
+        stopping = agreement.reached(stop.signal is not None)
+        records.trained(step, metrics)
       checkpoints.seal()
-      stopping = agreement.reached(stop.signal is not None)
-      records.trained(step, metrics)
       validation = records.validated(step, state)
       if validation is not None or stopping or due(step, settings.checkpoint_every):
         watch.flush()
@@ -195,6 +199,6 @@ class _NonFiniteWatch:
       np.savez(path, step=step, **batch)
       raise NumericsError(
         f'{in_row} steps in a row up to step {step} were not finite; their last batch is in '
-        f'{path}; look for bad values in it, or train with a lower optimizer.learning_rate in '
-        'another --workdir'
+        f'{path}; python launch/replay.py --workdir={self.workdir.path} says what in it was not; '
+        'if it is not the data, train with a lower optimizer.learning_rate in another --workdir'
       )

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import types
 
 import jax
 import jax.numpy as jnp
@@ -81,6 +82,23 @@ def test_a_full_disk_keeps_the_checkpoint_before_and_the_run_goes_on(sequences, 
 def outcome(path):
   receipt = json.loads((path / 'receipt.json').read_text())
   return receipt['parameters_sha256'], (path / 'metrics.jsonl').read_bytes()
+
+
+@pytest.mark.parametrize('free', [10, 3_000])
+def test_too_little_space_is_said_before_training(free, sequences, tmp_path, monkeypatch, caplog):
+  monkeypatch.setattr(
+    checkpoint.shutil, 'disk_usage', lambda path: types.SimpleNamespace(free=free)
+  )
+  words = 'checkpoints of 0 MB have to fit', '0 MB are free'
+  if free == 10:
+    with pytest.raises(CheckpointError) as caught:
+      train(tmp_path / 'run', experiment(sequences))
+    one_line(caught, *words, str(tmp_path), 'free space')
+    assert not (tmp_path / 'run' / 'metrics.jsonl').exists()
+    return
+  with caplog.at_level(logging.WARNING, 'afslvm.training.checkpoint'):
+    assert train(tmp_path / 'run', experiment(sequences)) == 0
+  assert all(word in caplog.text for word in words)
 
 
 def test_a_folder_that_is_taken_away_ends_training(sequences, tmp_path):
@@ -164,6 +182,27 @@ def test_a_source_that_is_stopped_is_named(monkeypatch):
     source.stdin.close()
   assert 'digits in /data stands still after 1 batches' in lines[0]
   assert lines[-1]['x'] == ord('b')
+
+
+def test_a_process_ends_when_another_is_alive_and_stuck(monkeypatch, caplog):
+  codes, left = [], threading.Event()
+
+  def leave(code):
+    codes.append(code)
+    left.set()
+
+  monkeypatch.setattr(waiting.processes, 'leave', leave)
+  caplog.set_level(logging.WARNING, 'afslvm.training.waiting')
+  with waiting.WatchedSteps(patience=0.06) as steps:
+    with steps.waiting():  # one process waits for nobody, and is never ended
+      assert not left.wait(0.5)
+    monkeypatch.setattr(waiting.processes, 'are_many', lambda: True)
+    assert not left.wait(0.5)  # nor is one of many between steps
+    with steps.waiting():
+      assert left.wait(60)
+  assert set(codes) == {6}
+  assert 'a step has taken 0 s so far' in caplog.text
+  assert 'processes is stuck; end them all and run the same command' in caplog.text
 
 
 # ---- checkpoints of something else ---------------------------------------------------------------
