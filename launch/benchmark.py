@@ -48,14 +48,14 @@ def main(argv: list[str]):
   if args.plain_scan and parts[0].model.sees_future:
     raise ConfigError('--plain_scan: single steps see no later ones; use inference.smoothing=0')
 
-  from afslvm.performance import benchmark, peak
+  from afslvm.performance import benchmark, peak, slowest
   from afslvm.training import receipt
 
   peaks, costs, named = [peak.matmul_flops_per_second(args.peak_dtype)], {}, []
   for point, built in zip(points, parts, strict=True):
     print(f'benchmark: {point or "config"}', file=sys.stderr, flush=True)
-    count = 0 if point else args.slowest
-    costs[point], found = benchmark.measure(_experiment(built), args.seconds, count)
+    profile = not point and args.slowest > 0
+    costs[point], found = benchmark.measure(_experiment(built), args.seconds, profile)
     named = found or named
   if args.plain_scan:
     given = _experiment(parts[0])
@@ -70,7 +70,8 @@ def main(argv: list[str]):
     'measurements': {k: _as_json(cost, max(peaks)) for k, cost in costs.items()},
     'growth': {key: _growth(key, values, costs) for key, values in sweeps},
     'iterations': iterations,
-    'slowest': [operation._asdict() for operation in named],
+    'share_of_products': slowest.share_of_products(named) if named else None,
+    'slowest': [operation._asdict() for operation in named[: args.slowest]],
     'device': receipt.device(),
     'versions': receipt.versions(),
     'git_commit': receipt.git_commit(),
@@ -204,6 +205,12 @@ def text(report: dict[str, Any]) -> str:
       f'a forward and backward pass of the decoder {1e3 * one["decoder_seconds"]:.1f} ms and '
       f'{one["decoder_flops"] / 1e9:.2f} GFLOP: {one["seconds"] / one["decoder_seconds"]:.2f} and '
       f'{one["flops"] / one["decoder_flops"]:.2f} times as much'
+    )
+  if share := report['share_of_products']:
+    reached = report['measurements']['']['utilisation'] / share
+    lines.append(
+      f'matrix products and convolutions take {share:.1%} of the time, and reach {reached:.1%} of '
+      'the peak meanwhile'
     )
   for operation in report['slowest']:
     share, spent = operation['share'], 1e3 * operation['seconds']

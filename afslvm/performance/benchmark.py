@@ -55,14 +55,14 @@ class Cost(NamedTuple):
 
 
 def measure(
-  experiment: Experiment, seconds: float, num_slowest: int = 0, after_loops: bool = True
+  experiment: Experiment, seconds: float, profile: bool = False, after_loops: bool = True
 ) -> tuple[Cost, list[slowest.Operation]]:
-  """Compiles the step, runs it for about `seconds`, and names its slowest operations.
+  """Compiles the step, runs it for about `seconds`, and says what its operations take.
 
   Args:
     experiment: of which the first batch is used over and over.
     seconds: of the timed steps; at least `GROUPS` steps are made.
-    num_slowest: how many operations to name; with 0 none are traced.
+    profile: whether one more step is traced; else no operations are returned.
     after_loops: as training does; see `make_gradient`.
   """
   mesh = distributed.make_mesh()
@@ -99,10 +99,7 @@ def measure(
     peak_megabytes=receipt.peak_memory_mb(),
     devices=mesh.size,
   )
-  named = []
-  if num_slowest:
-    named = slowest.operations(compiled, lambda: compiled(state, batch), num_slowest)
-  return cost, named
+  return cost, slowest.operations(compiled, lambda: compiled(state, batch)) if profile else []
 
 
 def decoder_pass(experiment: Experiment, seconds: float) -> tuple[float, int]:

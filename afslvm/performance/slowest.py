@@ -12,6 +12,10 @@ import jax
 # Of an instruction in the text of a compiled program, its name and the place in the source code.
 _INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%?([\w.-]+) = .*metadata=\{[^}]*op_name="([^"]+)"', re.M)
 
+# Of matrix products and convolutions.
+_INSTRUCTIONS = ('dot', 'convolution')
+_PRIMITIVES = ('dot_general', 'conv_general_dilated')
+
 
 class Operation(NamedTuple):
   """One instruction of a program.
@@ -29,13 +33,12 @@ class Operation(NamedTuple):
   share: float
 
 
-def operations(compiled: Any, run: Callable[[], Any], count: int) -> list[Operation]:
-  """The `count` slowest operations of `run()`, slowest first.
+def operations(compiled: Any, run: Callable[[], Any]) -> list[Operation]:
+  """The operations of `run()`, slowest first.
 
   Args:
     compiled: the program that `run` calls.
     run: calls it, and returns what to wait for.
-    count: how many to name.
   """
   text = compiled.as_text()
   places = dict(_INSTRUCTION.findall(text))
@@ -47,8 +50,18 @@ def operations(compiled: Any, run: Callable[[], Any], count: int) -> list[Operat
   total = sum(seconds.values())
   return [
     Operation(name, places.get(name, ''), spent, spent / total)
-    for name, spent in seconds.most_common(count)
+    for name, spent in seconds.most_common()
   ]
+
+
+def share_of_products(operations: list[Operation]) -> float:
+  """Of matrix products and convolutions in the seconds of all operations."""
+
+  def is_product(operation: Operation) -> bool:
+    # Those that a transposition leads to have its place.
+    return operation.name.startswith(_INSTRUCTIONS) or operation.place.endswith(_PRIMITIVES)
+
+  return sum(operation.share for operation in operations if is_product(operation))
 
 
 def _seconds(folder: pathlib.Path, names: set[str]) -> collections.Counter[str]:

@@ -24,9 +24,10 @@ def test_the_slowest_operation_is_named_with_its_place():
 
   a = jnp.ones((600, 600))
   compiled = jax.jit(work).lower(a).compile()
-  found = slowest.operations(compiled, lambda: [compiled(a) for _ in range(3)], 5)
+  found = slowest.operations(compiled, lambda: [compiled(a) for _ in range(3)])
   assert 'outer' in found[0].place
   assert found[0].seconds > 0
+  assert found[0].share <= slowest.share_of_products(found) < 1
   assert sum(operation.share for operation in found) <= 1 + 1e-6
   assert [o.seconds for o in found] == sorted((o.seconds for o in found), reverse=True)
 
@@ -52,6 +53,7 @@ def test_costs_of_a_config(launch):
     low, high = cost['step_seconds_range']
     assert low <= cost['step_seconds'] <= high
   assert len(report['slowest']) == 2
+  assert 0 < report['share_of_products'] < 1
   assert report['growth']['train.batch_size'] is not None
 
 
