@@ -1,6 +1,7 @@
 """Shared fixtures. Everything runs on CPU; workers and subprocesses share what they compile."""
 
 import collections
+import gc
 import os
 import pathlib
 import subprocess
@@ -23,6 +24,8 @@ os.environ.update(
   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0',
   JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES='-1',
 )
+# Tracing makes so many objects that looking for cycles in them takes a tenth of the time.
+gc.set_threshold(100_000, 20, 20)
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'

@@ -73,7 +73,7 @@ def one_batch(parts):
 
 @pytest.mark.parametrize('config', ['bair/slvm_af1', 'kth/slvm'])
 def test_paper_configs_have_gradients_of_the_right_shapes(config):
-  """Traced, not compiled: that takes a minute at this size, and is done once below."""
+  """Traced, not compiled: that takes a minute at this size."""
   parts = build.parts(cli.load_config(f'configs/{config}.py'))
   batch = one_batch(parts)
   variables = build.abstract_variables(parts.model, batch['x'].shape[1])
@@ -89,8 +89,8 @@ def test_paper_configs_have_gradients_of_the_right_shapes(config):
 
 @pytest.mark.slow
 def test_a_paper_config_trains(tmp_path):
-  """Two steps of the largest one."""
-  parts = build.parts(cli.load_config('configs/moving_mnist/slvm_af2.py'))
+  """Two steps of the one that compiles fastest."""
+  parts = build.parts(cli.load_config('configs/moving_mnist/af1.py'))
   batch = one_batch(parts)
 
   class Batches:
