@@ -227,7 +227,7 @@ def _product(equation: core.JaxprEqn, operands: list[Any], operand: int, change:
 def _in_step(equation: core.JaxprEqn, operands: list[Any]) -> list[Any]:
   """What an equation gives, in the form that is fast in loops."""
   if conv.reformulated() and equation.primitive.name == 'conv_general_dilated':
-    y = conv.over_windows(*operands, equation.params)
+    y = conv.in_loop(*operands, equation.params)
     if y is not None:
       return [y]
   return equations.plainly(equation, operands)

@@ -29,7 +29,7 @@ def downsample(x: Array, kernel: Array, blocks: bool, precision: str | None = No
   inputs, outputs = kernel.shape[2:]
   # Tap 2i + a of the kernel is tap i on the a-th sub-pixel of a block.
   kernel = kernel.reshape(2, 2, 2, 2, inputs, outputs).transpose(0, 2, 1, 3, 4, 5)
-  return _windows(x) @ kernel.reshape(16 * inputs, outputs)
+  return conv.as_product(x, kernel.reshape(2, 2, 4 * inputs, outputs))
 
 
 def upsample(x: Array, kernel: Array, blocks: bool, precision: str | None = None) -> Array:
@@ -43,18 +43,11 @@ def upsample(x: Array, kernel: Array, blocks: bool, precision: str | None = None
   # Output 2i + a is a 2 x 2 convolution of the input from i - 1 + a on, with taps a and a + 2.
   kernel = kernel.reshape(2, 2, 2, 2, inputs, outputs).transpose(0, 2, 4, 1, 3, 5)
   x = jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
-  y = _windows(x) @ kernel.reshape(4 * inputs, 4 * outputs)
+  y = conv.as_product(x, kernel.reshape(2, 2, inputs, 4 * outputs))
   y = y.reshape(n, height + 1, width + 1, 2, 2, outputs)
   rows = jnp.stack([y[:, a : a + height, :, a] for a in (0, 1)], axis=2)  # [n, H, 2, W+1, 2, o]
   both = jnp.stack([rows[:, :, :, b : b + width, b] for b in (0, 1)], axis=4)
   return both.reshape(n, 2 * height, 2 * width, outputs)
-
-
-def _windows(x: Array) -> Array:
-  """The 2 x 2 windows of [N, H, W, C], as channels: [N, H - 1, W - 1, 4 C]."""
-  height, width = x.shape[1] - 1, x.shape[2] - 1
-  shifted = [x[:, i : i + height, j : j + width] for i in (0, 1) for j in (0, 1)]
-  return jnp.concatenate(shifted, axis=-1)
 
 
 class StridedConv(nn.Module):

@@ -35,7 +35,7 @@ def convolved(kernel, h, x_t):
   maps = jnp.tile(h[:, :, None, None], (1, 1, 4, 2))
   numbers = ('NHWC', 'HWIO', 'NHWC')
   y = jax.lax.conv_general_dilated(maps, kernel, (1, 1), 'SAME', dimension_numbers=numbers)
-  return jnp.tanh(y.mean(axis=(2, 3)) + x_t @ INPUT)
+  return jnp.tanh(y.mean(axis=(2, 3)) + x_t @ INPUT + h)
 
 
 def descended(weight, h, x_t):
@@ -101,8 +101,13 @@ def strided(kernel, h, x_t):
 
 @pytest.mark.parametrize(
   ('step', 'kernel'),
-  [(convolved, KERNEL), (strided, KERNEL.transpose(3, 0, 1, 2)), (descended_maps, KERNEL)],
-  ids=['3 x 3', 'strided', 'loop in a loop'],
+  [
+    (convolved, KERNEL),
+    (convolved, KERNEL[..., :1]),
+    (strided, KERNEL.transpose(3, 0, 1, 2)),
+    (descended_maps, KERNEL),
+  ],
+  ids=['3 x 3', 'to few channels', 'strided', 'loop in a loop'],
 )
 def test_convolutions_in_loops_are_products_over_windows(step, kernel):
   loss = over_steps(step)
