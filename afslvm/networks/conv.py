@@ -89,9 +89,7 @@ def kernel_gradient(
   return sum(terms[1:], terms[0])
 
 
-def as_product(
-  x: Array, kernel: Array, strides: tuple[int, int] = (1, 1), **named: Any
-) -> Array:
+def as_product(x: Array, kernel: Array, strides: tuple[int, int] = (1, 1), **named: Any) -> Array:
   """A convolution without padding as one matrix product and shifted copies of few channels.
 
   Copies are of the windows that the product takes, or of what it gives, which are then summed.

@@ -45,6 +45,18 @@ class Product(NamedTuple):
   steps: tuple[int, ...]
 
 
+class Active(NamedTuple):
+  """From where to where there are gradients.
+
+  Attributes:
+    constants: of the outermost loop that have one, by index.
+    equations: whose results they go through, by id.
+  """
+
+  constants: frozenset[int]
+  equations: frozenset[int]
+
+
 Weights = dict[core.Var, Weight]
 
 
@@ -114,13 +126,55 @@ def bilinear() -> tuple[str, ...]:
   return ('dot_general', *(('conv_general_dilated',) if conv.reformulated() else ()))
 
 
+# ---- where gradients go --------------------------------------------------------------------------
+
+
+def reached(jaxpr: core.Jaxpr, outputs: Sequence[bool]) -> tuple[list[bool], frozenset[int]]:
+  """The inputs, and the ids of equations, that gradients of `outputs` may reach.
+
+  Not those behind `stop_gradient`: plain autodiff keeps nothing for them, either.
+  """
+  live = _chosen(jaxpr.outvars, outputs)
+  found: frozenset[int] = frozenset()
+  for equation in reversed(jaxpr.eqns):
+    given = [variable in live for variable in equation.outvars]
+    if not any(given) or equation.primitive.name == 'stop_gradient':
+      continue
+    wanted, inner = [True] * len(equation.invars), frozenset()
+    if equation.primitive.name in CALLS:
+      wanted, inner = reached(body(equation), given)
+    elif equation.primitive.name == 'scan':
+      wanted, inner = _reached_in_loop(equation, given)
+    found |= inner | {id(equation)}
+    live |= _chosen(equation.invars, wanted)
+  return [variable in live for variable in jaxpr.invars], found
+
+
+def _chosen(atoms: Sequence[Any], which: Sequence[bool]) -> set[core.Var]:
+  pairs = zip(atoms, which, strict=True)
+  return {atom for atom, is_chosen in pairs if is_chosen and not isinstance(atom, core.Literal)}
+
+
+def _reached_in_loop(
+  equation: core.JaxprEqn, outputs: list[bool]
+) -> tuple[list[bool], frozenset[int]]:
+  count, num_carry = counts(equation)
+  carry, others = outputs[:num_carry], outputs[num_carry:]
+  while True:
+    inputs, found = reached(body(equation), [*carry, *others])
+    grown = [a or b for a, b in zip(carry, inputs[count : count + num_carry], strict=True)]
+    if grown == carry:
+      return inputs, found
+    carry = grown
+
+
 # ---- finding products ----------------------------------------------------------------------------
 
 
 def products(
-  jaxpr: core.Jaxpr, weights: Weights, active: frozenset[int], steps: tuple[int, ...]
+  jaxpr: core.Jaxpr, weights: Weights, active: Active, steps: tuple[int, ...]
 ) -> Iterator[Product]:
-  """Those of the body of a loop whose weights depend on `active` constants, in order."""
+  """Those of the body of a loop whose weights get gradients from them, in order."""
   weights = dict(weights)
   for equation in jaxpr.eqns:
     inner = inner_weights(equation, weights)
@@ -152,7 +206,7 @@ def _as_weight(atom: Any, weights: Weights) -> Weight | None:
   return weights.get(atom)
 
 
-def weight_operand(equation: core.JaxprEqn, weights: Weights, active: frozenset[int]) -> int | None:
+def weight_operand(equation: core.JaxprEqn, weights: Weights, active: Active) -> int | None:
   """Which operand is the weight, if it is such a product; adds what follows from weights alone."""
   found = [_as_weight(atom, weights) for atom in equation.invars]
   if all(weight is not None for weight in found) and not equation.effects:
@@ -162,8 +216,10 @@ def weight_operand(equation: core.JaxprEqn, weights: Weights, active: frozenset[
     for index, variable in enumerate(equation.outvars):
       weights[variable] = Weight(functools.partial(_derived, equation, sources, index), constants)
     return None
-  there = [index for index, weight in enumerate(found) if weight and weight.constants & active]
-  return there[0] if there and equation.primitive.name in bilinear() else None
+  if equation.primitive.name not in bilinear() or id(equation) not in active.equations:
+    return None
+  active_weights = (i for i, w in enumerate(found) if w and w.constants & active.constants)
+  return next(active_weights, None)
 
 
 def _derived(

@@ -18,7 +18,7 @@ from jax.extend import core
 from jax.tree_util import Partial
 
 from afslvm.networks import conv, equations
-from afslvm.networks.equations import Product, Weight, Weights
+from afslvm.networks.equations import Active, Product, Weight, Weights
 from afslvm.types import Array
 
 
@@ -73,7 +73,9 @@ def _loop(equation: core.JaxprEqn, operands: list[Any]) -> list[Any]:
     for index, variable in enumerate(body.invars[:count])
   }
   find = functools.partial(equations.products, body, weights, steps=(equation.params['length'],))
-  if not equation.params['length'] or not any(find(active=frozenset(range(count)))):
+  _, through = equations.reached(body, [True] * len(body.outvars))
+  every = Active(frozenset(range(count)), through)
+  if not equation.params['length'] or not any(find(active=every)):
     return equations.plainly(equation, operands)
 
   @jax.custom_vjp
@@ -83,7 +85,7 @@ def _loop(equation: core.JaxprEqn, operands: list[Any]) -> list[Any]:
   def forward(*primals):
     operands = [_once(primal.value) if primal.perturbed else primal.value for primal in primals]
     moving = [index for index, primal in enumerate(primals) if primal.perturbed]
-    active = frozenset(index for index in moving if index < count)
+    active = Active(frozenset(moving) & every.constants, through)
     products = list(find(active=active))
     values = [(product.steps, product.equation.outvars[0].aval) for product in products]
     zeros = [jnp.zeros((*steps, *value.shape), value.dtype) for steps, value in values]
@@ -150,7 +152,7 @@ def _scan(
   equation: core.JaxprEqn,
   operands: list[Any],
   weights: Weights,
-  active: frozenset[int],
+  active: Active,
   changes: list[_Change],
 ) -> tuple[list[Any], list[Array]]:
   """A loop whose products with weights, which it holds, are changed.
@@ -159,7 +161,7 @@ def _scan(
     equation: the loop.
     operands: of it.
     weights: of its body.
-    active: constants of the outermost loop whose products are changed.
+    active: where gradients go, from the outermost loop's constants.
     changes: of each product, in all steps.
 
   Returns:
@@ -187,7 +189,7 @@ def _changed(
   jaxpr: core.Jaxpr,
   arguments: list[Any],
   weights: Weights,
-  active: frozenset[int],
+  active: Active,
   changes: Iterator[_Change],
   taken: list[Array],
 ) -> list[Any]:

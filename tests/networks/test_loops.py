@@ -136,6 +136,23 @@ def test_no_step_backwards_adds_to_an_array_of_the_weights_size(name):
   assert carried(loss) > 0
 
 
+def test_nothing_is_kept_for_products_whose_results_are_held():
+  def step(weight, h, x_t):
+    def energy(h):
+      return jnp.sum(jnp.square(jnp.tanh(h @ weight) - x_t @ INPUT))
+
+    def descend(_, h):
+      return h - 0.1 * jax.lax.stop_gradient(jax.grad(energy)(h))
+
+    return jnp.tanh(jax.lax.fori_loop(0, 3, descend, h) @ weight)
+
+  loss = over_steps(step)
+  found = jax.grad(gradients_after_loops(loss))
+  np.testing.assert_allclose(found(SQUARE, X), jax.grad(loss)(SQUARE, X), rtol=1e-4, atol=1e-6)
+  outside = jax.make_jaxpr(found)(SQUARE, X).eqns
+  assert [e.primitive.name for e in outside].count('dot_general') == 1  # of the last line
+
+
 def test_a_weight_that_is_computed_is_computed_once():
   def step(weight, h, x_t):
     for _ in range(12):
