@@ -33,7 +33,7 @@ def get_config(
   }
   config = common.experiment(
     data={'length': 25, 'dequantisation': 'none', 'transpose': 6, **data},
-    model=common.srnn(100, parts, posterior_sees_latent=True, dropout=dropout, unroll=4),
+    model=common.srnn(100, parts, posterior_sees_latent=True, dropout=dropout),
     objective={'kl_initial_weight': 0.0},
     optimizer={
       'learning_rate': 2e-3,

@@ -156,9 +156,10 @@ def _iterations(sweeps, costs, parts, seconds: float) -> dict[str, float] | None
     statistics.linear_regression(counts, [getattr(cost, name) for cost in swept]).slope
     for name in ('step_seconds', 'flops')
   ]
-  decoder = benchmark.decoder_pass(_experiment(parts), seconds)
-  keys = ('seconds', 'flops', 'decoder_seconds', 'decoder_flops')
-  return dict(zip(keys, (*slopes, *decoder), strict=True))
+  at_once, flops = benchmark.decoder_pass(_experiment(parts), seconds, at_once=True)
+  in_steps, _ = benchmark.decoder_pass(_experiment(parts), seconds, at_once=False)
+  keys = ('seconds', 'flops', 'decoder_seconds', 'decoder_seconds_in_steps', 'decoder_flops')
+  return dict(zip(keys, (*slopes, at_once, in_steps, flops), strict=True))
 
 
 def text(report: dict[str, Any]) -> str:
@@ -200,10 +201,14 @@ def text(report: dict[str, Any]) -> str:
     if power is not None:
       lines.append(f'a step’s time grows with the power {power:.2f} of {key}')
   if one := report['iterations']:
+    spent, all_once, in_steps = (
+      1e3 * one[name] for name in ('seconds', 'decoder_seconds', 'decoder_seconds_in_steps')
+    )
     lines.append(
-      f'one more iteration takes {1e3 * one["seconds"]:.1f} ms and {one["flops"] / 1e9:.2f} GFLOP, '
-      f'a forward and backward pass of the decoder {1e3 * one["decoder_seconds"]:.1f} ms and '
-      f'{one["decoder_flops"] / 1e9:.2f} GFLOP: {one["seconds"] / one["decoder_seconds"]:.2f} and '
+      f'one more iteration takes {spent:.1f} ms and {one["flops"] / 1e9:.2f} GFLOP; the decoder, '
+      f'forward and backward, {all_once:.1f} ms for all frames at once, {in_steps:.1f} ms for '
+      f'those of one step after another, and {one["decoder_flops"] / 1e9:.2f} GFLOP: '
+      f'{spent / all_once:.2f}, {spent / in_steps:.2f} and '
       f'{one["flops"] / one["decoder_flops"]:.2f} times as much'
     )
   if share := report['share_of_products']:

@@ -102,13 +102,19 @@ def measure(
   return cost, slowest.operations(compiled, lambda: compiled(state, batch)) if profile else []
 
 
-def decoder_pass(experiment: Experiment, seconds: float) -> tuple[float, int]:
+def decoder_pass(experiment: Experiment, seconds: float, at_once: bool) -> tuple[float, int]:
   """Seconds and FLOPs of the decoder for all frames of a batch, forward and backward.
 
   The yardstick for an iteration of AVF, which goes back to z_t, not to the weights.
+
+  Args:
+    experiment: of which only shapes matter.
+    seconds: of the timed passes.
+    at_once: all frames together; else those of one step after another, as iterations must.
   """
   model, steps = experiment.model, experiment.length - experiment.model.min_context
-  count = experiment.train.batch_size * steps
+  rounds = 1 if at_once else steps
+  count = experiment.train.batch_size * steps // rounds
   batch = next(experiment.training_batches())
   mesh = distributed.make_mesh()
   state = program.first_state(experiment, distributed.to_devices(batch, mesh), mesh)
@@ -134,7 +140,7 @@ def decoder_pass(experiment: Experiment, seconds: float) -> tuple[float, int]:
     began = time.perf_counter()
     jax.block_until_ready(gradient(*arguments))
     times.append(time.perf_counter() - began)
-  return statistics.median(times), flops.of_function(gradient, *arguments)
+  return rounds * statistics.median(times), rounds * flops.of_function(gradient, *arguments)
 
 
 def _timed(run: Any, state: Any, steps: int) -> tuple[Any, float]:

@@ -87,7 +87,7 @@ def main():
   losses = {
     'plain': in_loop(plain),
     'windows': in_loop(windows),
-    'gradient after the loop': gradients_after_loops(in_loop(plain)),
+    'as training does': gradients_after_loops(in_loop(plain)),
   }
   print(f'\n| in a loop | {" | ".join(losses)} |')
   for shape in IN_LOOP:

@@ -9,6 +9,7 @@ import pytest
 
 from afslvm.performance import benchmark, slowest
 from tests import constructors
+from tests.training.test_step import experiment
 
 
 def test_exponents():
@@ -81,3 +82,11 @@ def test_a_plain_scan_computes_the_same():
   expected = constructors.apply(model, given, x).elbo
   found = constructors.apply(benchmark.plain_scan(model), given, x).elbo
   np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_the_decoder_takes_as_many_operations_at_once_as_step_by_step():
+  x = np.zeros((2, 3, 5, 3), np.float32)
+  given = experiment(x, model=constructors.srnn(), batch_size=3)
+  at_once, in_steps = (benchmark.decoder_pass(given, 0.01, at_once=way) for way in (True, False))
+  assert at_once[1] == in_steps[1] > 0
+  assert min(at_once[0], in_steps[0]) > 0
