@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Runs the tests, after making the environment if need be:  bash launch/test.sh [pytest arguments]
-# All of them by default, three files at a time, for some wait; `bash launch/test.sh -n 0 -m 'not slow'
-# tests/flows` runs a part, one after another.
+# All of them by default, two files at a time; `bash launch/test.sh -n 0 -m 'not slow' tests/flows` runs a
+# part, one after another.
 set -euo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh" || exit $?
 cd "$REPOSITORY"
-exec python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder "$@"
+exec python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder "$@"

@@ -21,7 +21,7 @@ REAL_COMPILER = {
 os.environ.update(
   JAX_DISABLE_MOST_OPTIMIZATIONS='1',
   XLA_FLAGS=f'{REAL_COMPILER["XLA_FLAGS"]} {LIGHT_FLAGS}',
-  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0',
+  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0.3',
   JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES='-1',
 )
 # Tracing makes so many objects that looking for cycles in them takes a tenth of the time.

@@ -101,9 +101,9 @@ def test_two_processes_train_as_one_whatever_happens_to_them(environment, launch
     wait_for_checkpoint(shared, max(losses(shared)) + 4)
     both[1].kill()
     code, line = ended(both[0])
-  assert code == 6
-  assert 'process 1 of 2 has ended' in line
-  assert 'run the same command' in line
+  # In a save nothing fails before JAX's own service notices, and aborts.
+  assert code in (6, -signal.SIGABRT)
+  assert code != 6 or 'process 1 of 2 has ended' in line and 'run the same command' in line
 
   with together(shared, environment, many) as both:
     wait_for_checkpoint(shared, max(losses(shared)) + 4)
