@@ -14,6 +14,7 @@ from typing import Any
 from absl import flags
 
 from afslvm import cli
+from afslvm.errors import CheckpointError
 
 flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True)
 flags.DEFINE_integer('step', 0, 'Of the batch; default the last that there is.', lower_bound=0)
@@ -25,11 +26,16 @@ def main(argv: list[str]):
   del argv
   from afslvm import runs
   from afslvm.objectives.objective import make_loss
-  from afslvm.training import gradients, replay
+  from afslvm.training import checkpoint, gradients, replay
 
   args = cli.FLAGS
   folder = pathlib.Path(args.workdir).expanduser() / 'debug'
   step, batch = replay.read_batch(folder, args.step)
+  if step not in checkpoint.all_steps(folder.parent / 'checkpoints'):
+    raise CheckpointError(
+      f'{folder.parent}/checkpoints no longer holds {step}, the state that step {step} was tried '
+      'on; choose another --step, or train to it again in another --workdir'
+    )
   run = runs.open_run(args.workdir, str(step))
   parts, (state, _) = run.parts, run.restore()
   dequantisation = parts.data['dequantisation']

@@ -2,7 +2,6 @@
 
 import pathlib
 import traceback
-import zipfile
 from typing import Any, NamedTuple
 
 import jax
@@ -135,6 +134,8 @@ def _process(path: pathlib.Path) -> int:
 def _read(path: pathlib.Path) -> Batch:
   try:
     with np.load(path, allow_pickle=False) as stored:
-      return {name: stored[name] for name in stored.files if name != 'step'}
-  except (OSError, ValueError, zipfile.BadZipFile) as error:
+      batch = {name: stored[name] for name in stored.files if name != 'step'}
+      assert {'x', 'mask'} <= batch.keys(), 'it holds no batch'
+      return batch
+  except Exception as error:  # NumPy and zipfile raise many kinds for damaged files
     raise DataError(f'{path} is damaged ({error}); train again to that step') from None

@@ -65,16 +65,24 @@ def test_the_line_that_gave_the_first_nan_is_named(given):
 def test_batches_of_all_processes_are_put_together(given, tmp_path):
   x = given[1]['x']
   for step, share, rows in ((7, '_process_1', x[1:]), (7, '_process_0', x[:1]), (5, '', x)):
-    np.savez(tmp_path / f'step_{step}{share}.npz', step=step, x=rows)
+    np.savez(tmp_path / f'step_{step}{share}.npz', step=step, x=rows, mask=rows[..., 0] > 0)
   step, batch = replay.read_batch(tmp_path)
   assert step == 7
   np.testing.assert_array_equal(batch['x'], x)
   assert replay.read_batch(tmp_path, 5)[0] == 5
   with pytest.raises(ConfigError, match='--step=6 is not in .* only 5, 7'):
     replay.read_batch(tmp_path, 6)
-  (tmp_path / 'step_5.npz').write_bytes(b'PK')
-  with pytest.raises(DataError, match='step_5.npz is damaged'):
-    replay.read_batch(tmp_path, 5)
+  whole = (tmp_path / 'step_5.npz').read_bytes()
+  for damaged in (
+    b'PK',
+    b'',
+    whole[:-30],
+    whole.replace(b'\x93NUMPY', b'\x93NUMPX'),
+    b'\x93NUMPY' + whole[6:],
+  ):
+    (tmp_path / 'step_5.npz').write_bytes(damaged)
+    with pytest.raises(DataError, match='step_5.npz is damaged'):
+      replay.read_batch(tmp_path, 5)
   with pytest.raises(ConfigError, match='holds no batch'):
     replay.read_batch(tmp_path / 'nowhere')
 
@@ -93,3 +101,9 @@ def test_a_run_that_diverged_is_explained(launch, tmp_path):
   found = json.loads(done.stdout)
   assert found['gradient']
   assert 'from afslvm/' in found['origin']
+  (batch,) = (tmp_path / 'debug').glob('*.npz')
+  batch.rename(batch.with_name('step_1000.npz'))
+  done = launch('replay', f'--workdir={tmp_path}')
+  assert done.returncode == 4
+  assert 'no longer holds 1000, the state' in done.stderr
+  assert len(done.stderr.strip().splitlines()) == 1
