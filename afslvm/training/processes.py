@@ -5,8 +5,10 @@ and all of them the checkpoints, so they share one file system. Without `connect
 process, and everything here costs nothing.
 """
 
+import atexit
 import hashlib
 import json
+import logging
 import os
 import sys
 import time
@@ -21,12 +23,16 @@ from jax.sharding import Mesh
 
 from afslvm.errors import ConfigError, PlatformError
 from afslvm.training import distributed
+from afslvm.training.roll_call import RollCall, delay_aborts, is_refused
 
 CONNECT_SECONDS = 300
 LEAVE_SECONDS = 3
-HEARTBEAT_SECONDS = 30  # without one, a process counts as lost
+HEARTBEAT_SECONDS = 60  # JAX aborts without one; the roll call says more, and earlier
 # Words of the errors that collectives and JAX's coordination service end with.
 _BROKEN = ('gloo', 'nccl', 'coordination', 'unavailable', 'connection', 'heartbeat')
+
+_roll_call: RollCall | None = None
+log = logging.getLogger(__name__)
 
 
 class LostProcessError(PlatformError):
@@ -70,6 +76,7 @@ def connect(coordinator: str = '', count: int = 0, index: int = -1, detect: bool
       f'could not join the other processes {place} ({str(error).splitlines()[0]}); start all of '
       f'them within {CONNECT_SECONDS} s, with the same --coordinator'
     ) from error
+  _begin_roll_call()
 
 
 def _check_address(coordinator: str, count: int, index: int):
@@ -166,27 +173,42 @@ def explain(error: Exception) -> LostProcessError | None:
   """What an error of a collective means, or None where it is of another kind."""
   if not are_many() or not any(word in str(error).lower() for word in _BROKEN):
     return None
-  lost = _lost()
-  who = 'another process' if not lost else 'process ' + ', '.join(map(str, lost))
+  lost = _roll_call.lost() if _roll_call is not None else []
+  reason = str(error.__cause__ or error).splitlines()[0][:120]
+  return _lost_process(lost, f'has ended ({reason})')
+
+
+def _lost_process(lost: list[int], what: str) -> LostProcessError:
+  who = 'process ' + ', '.join(map(str, lost)) if lost else 'another process'
   return LostProcessError(
-    f'{who} of {jax.process_count()} has ended ({str(error).splitlines()[0][:120]}); '
+    f'{who} of {jax.process_count()} {what}; '
     'run the same command in every process to continue from the last checkpoint'
   )
 
 
-def _lost() -> list[int]:
-  """Indices of the processes that no longer answer, after `HEARTBEAT_SECONDS` at most."""
-  everyone = range(jax.process_count())
-  others = [index for index in everyone if index != jax.process_index()]
-  if len(others) == 1:
-    return others
+def _begin_roll_call():
+  """Has whoever is lost be named, also where this process waits for it without end."""
+  global _roll_call
+  if not are_many():
+    return
   try:
     from jax._src import distributed as service  # there is no public way to ask
 
-    alive = service.global_state.client.get_live_nodes(list(everyone))
-  except (ImportError, AttributeError, TypeError, ValueError, RuntimeError):
-    return []  # the coordination service is gone too, or this version of JAX has another
-  return [index for index in others if index not in alive]
+    client, address = service.global_state.client, service.global_state.coordinator_address
+    _roll_call = RollCall(
+      client, jax.process_index(), jax.process_count(), lambda: is_refused(address), _name_lost
+    )
+  except (ImportError, AttributeError):
+    return  # JAX's own heartbeats end this process then
+  _roll_call.start()
+  delay_aborts()
+  atexit.register(_roll_call.close)  # before JAX's own end, which was registered earlier
+
+
+def _name_lost(lost: list[int]):
+  error = _lost_process(lost, 'does not answer; end it if it is still there')
+  log.error('error: %s', error)
+  leave(error.exit_code)
 
 
 def leave(exit_code: int) -> NoReturn:
