@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -59,16 +60,37 @@ def run(main: Callable[[list[str]], int | None]):
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
       return 0
     except (OSError, RuntimeError) as error:
-      return fail(_platform_error(error))
+      expected = _platform_error(error)
+      if expected is None:
+        raise
+      return fail(expected)
 
   app.run(guarded, flags_parser=_parse)
 
 
-def _platform_error(error: OSError | RuntimeError) -> PlatformError:
-  """A full disk, a missing device: what the machine can't do. Anything else is a bug and raised."""
+def ended_by(error: BaseException) -> int:
+  """Prints what ends a program, a bug with its traceback; returns the exit code.
+
+  For programs that can't raise it up to `run`.
+  """
+  if isinstance(error, KeyboardInterrupt):
+    return 130
+  if isinstance(error, SystemExit):
+    return error.code if isinstance(error.code, int) else 1
+  expected = error if isinstance(error, AfslvmError) else _platform_error(error)
+  if expected is not None:
+    return fail(expected)
+  traceback.print_exception(error)
+  return 1
+
+
+def _platform_error(error: BaseException) -> PlatformError | None:
+  """A full disk, a missing device: what the machine can't do. None for anything else, a bug."""
   if isinstance(error, OSError):
     place = f' ({error.filename})' if error.filename else ''
     return PlatformError(f'{error.strerror or error}{place}; free space or fix permissions')
+  if not isinstance(error, RuntimeError):
+    return None
   first_line = str(error).partition('\n')[0]
   if 'RESOURCE_EXHAUSTED' in first_line:
     return PlatformError(
@@ -77,7 +99,7 @@ def _platform_error(error: OSError | RuntimeError) -> PlatformError:
     )
   if 'backend' in str(error):
     return PlatformError(f'{first_line}; unset JAX_PLATFORMS to use what there is')
-  raise error
+  return None
 
 
 def takes_arguments(main: Callable) -> Callable:

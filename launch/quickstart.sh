@@ -6,7 +6,7 @@
 # OUTDIR/report/index.html (OUTDIR is runs/quickstart in the repository by default).
 # Run again, it resumes what was interrupted and reuses what is done.  Variables:
 #
-#   AFSLVM_SMOKE=1    a few steps of two tiny models, to see that every stage runs (OUTDIR is then runs/smoke)
+#   AFSLVM_SMOKE=1    a few steps of one tiny model, to see that every stage runs (OUTDIR is then runs/smoke)
 #   AFSLVM_OVERRIDES  more arguments for the training runs, e.g. '--config.seed=1'
 #
 # and those of launch/setup_env.sh.  A stage that fails ends the script with the exit code of the stage.
@@ -22,7 +22,7 @@ configs=configs/moving_digits/MODEL.py
 train_arguments=(--config.train.num_steps=1000)  # two thirds of the configs': within five minutes
 if [[ ${AFSLVM_SMOKE:-0} == 1 ]]; then
   outdir=$REPOSITORY/runs/smoke
-  models=(af1 slvm_af1)
+  models=(slvm_af1)
   configs=configs/smoke.py:MODEL
   evaluate_arguments=(--num_sequences=32)
   train_arguments=(

@@ -12,7 +12,6 @@ import signal
 from absl import flags
 
 from afslvm import cli
-from afslvm.errors import AfslvmError
 
 cli.define_config()
 flags.DEFINE_string('workdir', None, 'Folder of this run.', required=True)
@@ -38,9 +37,9 @@ def main(argv: list[str]) -> int:
   try:
     with Workdir(values.workdir, writes=processes.is_first()) as workdir:
       stopped_by = train(workdir, build.experiment(parts))
-  except AfslvmError as error:
-    if processes.are_many():
-      processes.leave(cli.fail(error))
+  except BaseException as error:
+    if processes.are_many():  # the interpreter's own end would wait for the others
+      processes.leave(cli.ended_by(processes.explain(error) or error))
     raise
   return 128 + signal.Signals(stopped_by) if stopped_by else 0
 

@@ -172,8 +172,9 @@ MODELS = {
   '3-AF linear constant': lambda: flows(3, dense(depth=0, window=1, constant_scale=True)),
   '2-AF dense learned': lambda: flows(2, dense(), boundary='learned'),
   'recurrent': lambda: Recurrent(VECTOR),
-  'recurrent batch': lambda: Recurrent(VECTOR, normalization='batch'),
-  'flow around recurrent': lambda: flows(1, dense(), base=Recurrent(VECTOR)),
+  'flow around recurrent batch': lambda: flows(
+    1, dense(), base=Recurrent(VECTOR, normalization='batch')
+  ),
   'slvm mlp': lambda: slvm(),
   'slvm dcgan batch': lambda: slvm(
     FRAME, layers=2, mean_activation='sigmoid', log_scale_bound='clip'
@@ -182,13 +183,14 @@ MODELS = {
     1, dense(), base=slvm(dynamics=flow_prior(), residual=True), boundary='learned'
   ),
   '2 flows around slvm dcgan batch': lambda: flows(2, conv(), base=slvm(FRAME)),
-  'slvm avf highway': lambda: slvm(inference=avf(errors=True, observation=True)),
   'slvm dcgan batch avf em': lambda: slvm(
     FRAME,
     inference=avf(update_rule='learned_sgd', gradient_scale=0.05, num_draws=2),
     gradients='em',
   ),
-  'flow around slvm avf': lambda: flows(1, dense(), base=slvm(inference=avf(num_iterations=2))),
+  'flow around slvm avf': lambda: flows(
+    1, dense(), base=slvm(inference=avf(num_iterations=2, errors=True, observation=True))
+  ),
   'srnn': lambda: srnn(),
   'srnn gru residual bernoulli': lambda: srnn(
     'gru', likelihood=Bernoulli(VECTOR), posterior_sees_latent=True, residual=True
@@ -197,9 +199,7 @@ MODELS = {
   'srnn avf from residual em': lambda: srnn(
     inference=avf(start=direct(residual=True), gradient_encoding='log_sign'), gradients='em'
   ),
-  'srnn vfem': lambda: srnn(
-    inference=avf(update_rule='adam', num_iterations=3), likelihood=binned()
-  ),
+  'srnn vfem': lambda: srnn(inference=avf(update_rule='adam', num_iterations=3)),
   'vrnn': lambda: vrnn(),
   'vrnn discretized avf': lambda: vrnn(inference=avf(normalize_mean=True), likelihood=binned()),
   'svg dcgan batch': lambda: svg(num_skip_frames=2),

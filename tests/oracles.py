@@ -9,7 +9,8 @@ from afslvm.models.base import SequenceModel, StepTerms
 
 def dense_log_det(function, x):
   """log |det d function / dx| of a function of one array, by its full Jacobian, in float64."""
-  jacobian = jax.jacobian(lambda flat: function(flat.reshape(x.shape)).ravel())(x.ravel())
+  of_flat = jax.jacobian(lambda flat: function(flat.reshape(x.shape)).ravel())
+  jacobian = jax.jit(of_flat)(x.ravel())  # eagerly, every operation compiles by itself
   sign, log_det = np.linalg.slogdet(np.asarray(jacobian, np.float64))
   assert sign != 0, 'the Jacobian is singular'
   return log_det

@@ -41,6 +41,11 @@ def step_of(model, variables, state, x_t, noise):
   return model.apply(given, state, x_t, method='step')
 
 
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def initial_state(model, variables, batch_size):
+  return model.apply(variables, batch_size, method='initial_state')
+
+
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def gradients_of(model, variables, x, mask, rewritten=False):
   """(loss, new state) and gradients on given noise; compiled once per model and shape.
@@ -72,12 +77,12 @@ def test_parallel_equals_stepwise(name):
   """For latent variable models: what is hoisted out of the scan equals the steps."""
   model, variables, x = make(name)
   noise = noise_of(model, x)
-  state, steps = model.apply(variables, x.shape[0], method='initial_state'), []
+  state, steps = initial_state(model, variables, x.shape[0]), []
   for t in range(x.shape[1]):
     index = max(t - model.min_context, 0)
     state, terms = step_of(model, variables, state, x[:, t], noise[:, index])
     steps.append(terms)
-  expected = jax.tree.map(lambda *values: jnp.stack(values, axis=1), *steps)
+  expected = jax.tree.map(lambda *values: np.stack(values, axis=1), *steps)
   found = given_terms_of(model, variables, x)
   np.testing.assert_array_equal(found.scored, expected.scored)
   for term in ('log_likelihood', 'kl', 'log_det', 'log_weight'):
@@ -158,16 +163,18 @@ def test_log_det_matches_dense_jacobian(name):
     sequence = jnp.concatenate([x[:, :start], tail], axis=1)
     level, module_path = sequence, []
     while hasattr(_submodule(model, module_path), 'flow'):
-      path = tuple(module_path)
-      level = model.apply(
-        variables, level, method=lambda m, v, path=path: _submodule(m, path).normalize(v)
-      )
+      level = _normalized(model, variables, level, tuple(module_path))
       module_path.append('base')
     return level[:, -tail.shape[1] :]
 
   terms = terms_of(model, variables, x)
   expected = oracles.dense_log_det(normalized, x[:, start:])
   np.testing.assert_allclose(-float(terms.log_det.sum()), expected, rtol=1e-3, atol=1e-3)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _normalized(model, variables, level, path):
+  return model.apply(variables, level, method=lambda m, v: _submodule(m, path).normalize(v))
 
 
 def _submodule(model, path):
@@ -180,7 +187,7 @@ def _submodule(model, path):
 def test_the_density_is_normal_in_y_plus_log_det(name):
   """Eq. 7-9 put together by hand from shifts and scales that the model shows."""
   model, variables, x = make(name)
-  terms, shown = model.apply(variables, x, rngs=RNGS, mutable=['visuals'])
+  terms, shown = constructors.apply(model, variables, x, rngs=RNGS, mutable=('visuals',))
   visuals, level, log_scale = shown['visuals'], x, 0.0
   steps = x.shape[1] - model.min_context
   while 'scale' in visuals:
@@ -203,8 +210,7 @@ def test_generating_undoes_normalizing(name, parallel):
     context = 1  # also start inside the learned boundary
   y = x
   for depth in range(name.count('AF') and int(name[0])):
-    path = ('base',) * depth
-    y = model.apply(variables, y, method=lambda m, v, path=path: _submodule(m, path).normalize(v))
+    y = _normalized(model, variables, y, ('base',) * depth)
   noise = tuple(np.asarray(y[:, y.shape[1] - (x.shape[1] - context) :], float).ravel())
   base = oracles.GivenNoise(model.event_shape, noise=noise)
   generator = _with_base(model, base)
@@ -246,7 +252,7 @@ def test_generation_continues_the_filter(name):
   model, variables, x = make(name)
   context = x[:, : max(model.min_context + 1, 3)]
   noise = jnp.tile(jnp.array([0.4, -1.1]), (x.shape[0], 1))
-  filtered = model.apply(variables, x.shape[0], method='initial_state')
+  filtered = initial_state(model, variables, x.shape[0])
   for t in range(context.shape[1]):
     filtered = step_of(model, variables, filtered, context[:, t], noise)[0]
   given = {**variables, **constructors.given_noise(model, noise[:, None])}
@@ -289,11 +295,13 @@ def test_identity_flow_reduces_to_base_model(name, boundary):
   skipped = model.min_context
   noise = jax.random.normal(jax.random.key(3), (x.shape[0], x.shape[1] - skipped, 2))
   keys = {'params': jax.random.key(0), 'sample': jax.random.key(0)}
-  variables = model.init(keys, x, method='initialize')
+  variables = jax.jit(lambda x: model.init(keys, x, method='initialize'))(x)
   inner = {'params': variables['params'].get('base', {}).get('base', {})}
-  expected = base.apply({**inner, **constructors.given_noise(base, noise)}, x[:, skipped:])
+  given = {**inner, **constructors.given_noise(base, noise)}
+  expected = constructors.apply(base, given, x[:, skipped:])
   expected = np.pad(np.asarray(expected.elbo), [(0, 0), (skipped, 0)])
-  terms = model.apply({**variables, **constructors.given_noise(model, noise)}, x)
+  given = {**variables, **constructors.given_noise(model, noise)}
+  terms = constructors.apply(model, given, x)
   np.testing.assert_allclose(terms.elbo, expected, rtol=1e-5)
   np.testing.assert_array_equal(terms.log_det, 0.0)
 
@@ -324,8 +332,8 @@ def test_batch_statistics_inside_a_scan():
   """In training they are carried from step to step; in evaluation the running ones are used."""
   model = constructors.Recurrent(constructors.VECTOR, normalization='batch')
   x = constructors.data(model)
-  variables = model.init({'params': jax.random.key(0)}, x, method='initialize')
-  _, updated = jax.jit(lambda x: model.apply(variables, x, mutable=['batch_stats']))(x)
+  variables = jax.jit(lambda x: model.init(jax.random.key(0), x, method='initialize'))(x)
+  _, updated = constructors.apply(model, variables, x, mutable=('batch_stats',))
   old, new = variables['batch_stats'], updated['batch_stats']
   moved = jax.tree.map(lambda a, b: bool(jnp.all(a != b)), old, new)
   assert all(jax.tree.leaves(moved))
@@ -335,14 +343,14 @@ def test_batch_statistics_inside_a_scan():
     for t in range(x.shape[1]):
       state, _ = model.step(state, x[:, t])
 
-  _, expected = model.apply(variables, x, method=by_hand, mutable=['batch_stats'])
+  _, expected = constructors.apply(model, variables, x, method=by_hand, mutable=('batch_stats',))
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
     new,
     expected['batch_stats'],
   )
-  first = model.apply(variables, x).elbo
-  np.testing.assert_array_equal(first, model.apply(variables, x).elbo)
+  first = constructors.apply(model, variables, x).elbo
+  np.testing.assert_array_equal(first, constructors.apply(model, variables, x).elbo)
 
 
 def test_visuals_cost_nothing_unless_requested():

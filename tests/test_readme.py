@@ -15,7 +15,10 @@ BLOCKS = re.findall(r'^```bash\n(.*?)^```$', README, re.MULTILINE | re.DOTALL)
 SMOKE = {
   'launch/train.py': '--config.train.num_steps=4 --config.train.eval_every=0',
   'launch/test.sh': '--collect-only -q tests/test_cli.py',
-  'launch/reproduce.py': '--scale=quick --rows=slvm_af2 --seeds=1 --override=train.num_steps=4',
+  'launch/reproduce.py --table': (
+    '--scale=quick --rows=af2 --seeds=1 --override=train.num_steps=4'
+  ),
+  'launch/reproduce.py --figure': '--model=af2',
   'launch/evaluate.py': '--num_sequences=32',
   'launch/benchmark.py': '--seconds=0.1',
   'launch/generate.py': '--num_sequences=2 --num_samples=2 --num_frames=3',

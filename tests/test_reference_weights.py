@@ -8,6 +8,7 @@ import pytest
 
 from afslvm import reference_weights
 from afslvm.errors import ConfigError, DataError
+from tests import constructors
 from tests.oracles_torch import (
   PREFIX,
   latent_terms,
@@ -32,7 +33,8 @@ def to_reference_layout(value):
 
 def evaluate(model, variables, x):
   """As `reference_terms`, on x [T, B, C, H, W]."""
-  terms, updated = model.apply(variables, np.transpose(x, (1, 0, 3, 4, 2)), mutable=['visuals'])
+  x = np.transpose(x, (1, 0, 3, 4, 2))
+  terms, updated = constructors.apply(model, variables, x, mutable=('visuals',))
   rows, shown = updated['visuals'], []
   while 'shift' in rows:
     shown.append([to_reference_layout(rows[name][0]) for name in ('shift', 'scale', 'y')])
@@ -108,7 +110,8 @@ def apply_with_noise(model, variables, x, eps):
   inner = model
   while hasattr(inner, 'base'):
     inner, noise = inner.base, {'base': noise}
-  return model.apply({**variables, 'noise': noise}, np.transpose(x, (1, 0, 3, 4, 2)))
+  x = np.transpose(x, (1, 0, 3, 4, 2))
+  return constructors.apply(model, {**variables, 'noise': noise}, x)
 
 
 @pytest.mark.parametrize('num_flows', [0, 1, 2])

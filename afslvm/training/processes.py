@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -21,15 +22,15 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from afslvm.errors import ConfigError, PlatformError
+from afslvm.errors import AfslvmError, ConfigError, PlatformError
 from afslvm.training import distributed
 from afslvm.training.roll_call import RollCall, delay_aborts, is_refused
 
 CONNECT_SECONDS = 300
-LEAVE_SECONDS = 3
+LEAVE_SECONDS = 5
 HEARTBEAT_SECONDS = 60  # JAX aborts without one; the roll call says more, and earlier
 # Words of the errors that collectives and JAX's coordination service end with.
-_BROKEN = ('gloo', 'nccl', 'coordination', 'unavailable', 'connection', 'heartbeat')
+_BROKEN = re.compile(r'\b(gloo|nccl|coordination|unavailable|connection|heartbeat)', re.IGNORECASE)
 
 _roll_call: RollCall | None = None
 log = logging.getLogger(__name__)
@@ -91,12 +92,13 @@ def _check_address(coordinator: str, count: int, index: int):
 
 def are_many() -> bool:
   """Whether this is one of several processes."""
-  return jax.process_count() > 1
+  return _roll_call is not None or jax.process_count() > 1
 
 
 def is_first() -> bool:
   """Whether this process writes the records."""
-  return jax.process_index() == 0
+  index = jax.process_index() if _roll_call is None else _roll_call.index
+  return index == 0
 
 
 def of_first(function: Callable[[], int]) -> int:
@@ -169,37 +171,51 @@ class Agreement:
     return earlier is not None and bool(earlier)
 
 
-def explain(error: Exception) -> LostProcessError | None:
+def explain(error: BaseException) -> LostProcessError | None:
   """What an error of a collective means, or None where it is of another kind."""
-  if not are_many() or not any(word in str(error).lower() for word in _BROKEN):
+  if isinstance(error, LostProcessError):
+    return error
+  cause = error.__cause__ if isinstance(error, AfslvmError) else error
+  if not are_many() or not _is_of_collective(cause):
     return None
   lost = _roll_call.lost() if _roll_call is not None else []
-  reason = str(error.__cause__ or error).splitlines()[0][:120]
-  return _lost_process(lost, f'has ended ({reason})')
+  return _lost_process(lost, f'has ended ({str(cause).splitlines()[0][:120]})')
+
+
+def _is_of_collective(error: BaseException | None) -> bool:
+  text = str(error)
+  is_of_disk = 'os_error_code' in text  # whose paths may hold any word
+  is_of_jax = isinstance(error, RuntimeError | ValueError)
+  return is_of_jax and not is_of_disk and _BROKEN.search(text) is not None
 
 
 def _lost_process(lost: list[int], what: str) -> LostProcessError:
   who = 'process ' + ', '.join(map(str, lost)) if lost else 'another process'
+  count = jax.process_count() if _roll_call is None else _roll_call.count
   return LostProcessError(
-    f'{who} of {jax.process_count()} {what}; '
+    f'{who} of {count} {what}; '
     'run the same command in every process to continue from the last checkpoint'
   )
 
 
 def _begin_roll_call():
-  """Has whoever is lost be named, also where this process waits for it without end."""
-  global _roll_call
-  if not are_many():
-    return
-  try:
-    from jax._src import distributed as service  # there is no public way to ask
+  """Has whoever is lost be named, also where this process waits for it without end.
 
-    client, address = service.global_state.client, service.global_state.coordinator_address
-    _roll_call = RollCall(
-      client, jax.process_index(), jax.process_count(), lambda: is_refused(address), _name_lost
+  That begins with JAX's devices, which all processes find together; so they aren't asked for here.
+  """
+  global _roll_call
+  try:
+    from jax._src.distributed import global_state as found  # there is no public way to ask
+
+    client, address, index, count = (
+      *(found.client, found.coordinator_address),
+      *(found.process_id, found.num_processes),
     )
   except (ImportError, AttributeError):
     return  # JAX's own heartbeats end this process then
+  if count < 2:
+    return
+  _roll_call = RollCall(client, index, count, lambda: is_refused(address), _name_lost)
   _roll_call.start()
   delay_aborts()
   atexit.register(_roll_call.close)  # before JAX's own end, which was registered earlier

@@ -135,7 +135,8 @@ def _read(path: pathlib.Path) -> Batch:
   try:
     with np.load(path, allow_pickle=False) as stored:
       batch = {name: stored[name] for name in stored.files if name != 'step'}
-      assert {'x', 'mask'} <= batch.keys(), 'it holds no batch'
-      return batch
+    if not {'x', 'mask'} <= batch.keys():
+      raise ValueError('it holds no batch')
+    return batch
   except Exception as error:  # NumPy and zipfile raise many kinds for damaged files
     raise DataError(f'{path} is damaged ({error}); train again to that step') from None

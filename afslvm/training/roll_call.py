@@ -43,14 +43,15 @@ class RollCall:
     seconds: float = 2.0,
     patience: int = 10,
   ):
-    self._client, self._index, self._count = client, index, count
+    self.index, self.count = index, count
+    self._client = client
     self._is_refused, self._say = is_refused, say
     self._seconds, self._patience = seconds, patience
     self._round = self._answers = self._listened = 0
     self._heard = {other: ('', 0) for other in range(count) if other != index}
     self._lost: list[int] = []
     self._is_asked = False
-    self._found, self._closed = threading.Event(), threading.Event()
+    self._found, self._closed, self._lock = threading.Event(), threading.Event(), threading.Lock()
 
   def start(self):
     """Begins; `call` may never return where the service is gone, so `look` has its own thread."""
@@ -60,41 +61,47 @@ class RollCall:
   def close(self):
     """Leaves, as all do at the end: who has left is not lost."""
     self._closed.set()
-    with contextlib.suppress(RuntimeError):
-      self._answer(LEFT)
+    leaving = threading.Thread(target=self._answer, args=(LEFT,), daemon=True)
+    leaving.start()
+    leaving.join(timeout=2)  # it never returns where the service is gone
 
   def lost(self) -> list[int]:
     """Who is lost, if somebody must be; waits for as long as it takes to tell."""
     self._is_asked = True
-    if self._count == 2:
+    if self.count == 2:
       return list(self._heard)
-    self._found.wait(self._seconds * (self._patience + 3))
+    self._found.wait(2 * self._seconds * (self._patience + 3))  # asking a port takes time, too
     return self._lost
 
   def call(self):
     """Answers, and listens to the others."""
     self._answers += 1
-    with contextlib.suppress(RuntimeError):  # of JAX, where the service is gone
-      self._answer(str(self._answers))
+    self._answer(str(self._answers))
+    with contextlib.suppress(RuntimeError):
       for name, text in self._client.key_value_dir_get(PLACE):
         other = int(name.rpartition('/')[2])
-        if other != self._index and text != self._heard[other][0]:
+        if other != self.index and text != self._heard[other][0]:
           self._heard[other] = text, self._round
       self._listened = self._round
 
   def look(self) -> list[int]:
     """Who is lost now that one more round has passed."""
     self._round += 1
-    if self._index and (self._is_refused() or self._is_late(self._listened)):
-      return [0]
-    found = self._heard.items()
-    return [other for other, (text, heard) in found if text != LEFT and self._is_late(heard)]
-
-  def _is_late(self, heard: int) -> bool:
-    return self._round - heard > self._patience
+    # Who was not heard of while the service was; without it nobody is.
+    late = [
+      other
+      for other, (text, heard) in self._heard.items()
+      if text != LEFT and self._listened - heard > self._patience
+    ]
+    if late or not self.index:
+      return late
+    is_gone = self._round - self._listened > self._patience or self._is_refused()
+    return [0] if is_gone else []
 
   def _answer(self, text: str):
-    self._client.key_value_set(f'{PLACE}{self._index}', text, allow_overwrite=True)
+    with self._lock, contextlib.suppress(RuntimeError):  # of JAX, where the service is gone
+      if text == LEFT or not self._closed.is_set():
+        self._client.key_value_set(f'{PLACE}{self.index}', text, allow_overwrite=True)
 
   def _call(self):
     while not self._closed.wait(self._seconds):
@@ -114,7 +121,7 @@ def is_refused(address: str) -> bool:
   """Whether a machine is there, and nobody listens at this HOST:PORT of it."""
   host, _, port = address.rpartition(':')
   try:
-    socket.create_connection((host.strip('[]'), int(port)), timeout=2).close()
+    socket.create_connection((host.strip('[]'), int(port)), timeout=1).close()
   except ConnectionRefusedError:
     return True
   except OSError:  # the network is slow, or the machine gone: then it doesn't answer either

@@ -3,7 +3,8 @@
   python -m tests.faults.lost --workdir=runs/lost --processes=2 --count=20
 
 Run it in the repository. It starts training in processes on this machine, ends one of them at a
-random moment by SIGKILL, or stops it by SIGSTOP with --stop, and prints what the others say.
+random moment by SIGKILL, or stops it by SIGSTOP with --stop, and prints what the others say. The
+moment is after the first checkpoint, or with --start_up in the seconds in which all connect.
 Exit code 1 if one of them says something else than that this one is lost, or ends otherwise.
 """
 
@@ -22,6 +23,7 @@ flags.DEFINE_string('workdir', None, 'Folder that is made, and emptied.', requir
 flags.DEFINE_integer('processes', 2, 'How many train together.', lower_bound=2)
 flags.DEFINE_integer('count', 20, 'How often.', lower_bound=1)
 flags.DEFINE_bool('stop', False, 'SIGSTOP instead of SIGKILL.')
+flags.DEFINE_bool('start_up', False, 'Before anything is trained.')
 flags.DEFINE_integer('seed', 0, 'Of the moments.')
 
 
@@ -46,8 +48,11 @@ def survivors(workdir, victim, number, delay):
   count = flags.FLAGS.processes
   options = f'--config.train.batch_size={4 * count}', '--config.train.num_steps=100000'
   with test_processes.together(workdir, dict(os.environ), *options, count=count) as started:
-    test_processes.wait_for_checkpoint(workdir, 4)
-    time.sleep(delay)
+    if flags.FLAGS.start_up:
+      time.sleep(3 + 4 * delay)
+    else:
+      test_processes.wait_for_checkpoint(workdir, 4)
+      time.sleep(delay)
     started[victim].send_signal(number)
     began = time.monotonic()
     others = [process for index, process in enumerate(started) if index != victim]

@@ -16,7 +16,7 @@ from afslvm.data.moving_digits import MovingDigits
 from afslvm.errors import CheckpointError
 from afslvm.evaluation import store
 from afslvm.reproduction import documents, saved
-from afslvm.training import checkpoint
+from afslvm.training import checkpoint, replay
 from afslvm.training.workdir import CHANGEABLE, Workdir, flatten
 from afslvm.visualization import records
 
@@ -160,6 +160,14 @@ def are_records(found):
   )
 
 
+def make_batch(folder):
+  """What training leaves that non-finite steps have ended."""
+  batch = {'x': np.arange(24, dtype=np.uint8).reshape(2, 3, 4), 'mask': np.ones((2, 3), bool)}
+  np.savez(folder / 'step_7_process_0.npz', step=7, **batch)
+  np.savez(folder / 'step_7_process_1.npz', step=7, **batch)
+  return ['step_7_process_0.npz', 'step_7_process_1.npz']
+
+
 # ---- tables --------------------------------------------------------------------------------------
 
 
@@ -182,5 +190,6 @@ ALL: dict[str, Reader] = {
   'run_config': Reader(make_run, read_config, is_same_run),
   'run': Reader(make_run, lambda f: runs.open_run(f).parts.config, lambda found: True),
   'records': Reader(make_records, read_records, are_records),
+  'debug_batch': Reader(make_batch, lambda folder: replay.read_batch(folder, 7)),
   'table': Reader(make_table, read_table, lambda found: True),
 }

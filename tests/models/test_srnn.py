@@ -14,7 +14,7 @@ KEY = jax.random.key(0)
 def terms_of(model, x, mask=None):
   variables = constructors.randomized(model, x, scale=0.3)
   given = constructors.given_noise(model, jnp.array([0.4, -1.1]))
-  return lambda x, noise=given: model.apply({**variables, **noise}, x, mask)
+  return lambda x, noise=given: constructors.apply(model, {**variables, **noise}, x, mask)
 
 
 def test_the_recurrence_of_srnn_knows_no_latent_variable():
@@ -26,7 +26,7 @@ def test_the_recurrence_of_srnn_knows_no_latent_variable():
 
     def state_after(z, model=model, variables=variables):
       given = {**variables, **constructors.given_noise(model, z)}
-      return model.apply(given, x, method='condition')
+      return constructors.apply(model, given, x, method='condition')
 
     a, b = state_after(jnp.array([0.4, -1.1])), state_after(jnp.array([-0.4, 1.1]))
     recurrent = (lambda s: s.latent[-1]) if moves else (lambda s: s.latent.past.h)
@@ -92,7 +92,7 @@ def test_a_smoothing_posterior_sees_the_future_and_no_padding():
 
 def test_a_context_is_filtered_as_it_is_scored():
   """`condition`, which decodes nothing, and the steps end in one state."""
-  for name in ('srnn gru residual bernoulli', 'vrnn', 'slvm avf highway'):
+  for name in ('srnn gru residual bernoulli', 'vrnn', 'srnn avf from residual em'):
     model = constructors.MODELS[name]()
     x = constructors.data(model, steps=4)
     given = {
@@ -106,8 +106,8 @@ def test_a_context_is_filtered_as_it_is_scored():
         state, _ = module.step(state, x[:, t])
       return state
 
-    a = model.apply(given, x, method='condition')
-    b = model.apply(given, x, method=by_steps)
+    a = constructors.apply(model, given, x, method='condition')
+    b = constructors.apply(model, given, x, method=by_steps)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), a, b)
 
 
@@ -117,8 +117,8 @@ def test_unrolling_the_scan_changes_nothing(name):
   x = constructors.data(model, steps=6)
   variables = constructors.randomized(model, x)
   given = {**variables, **constructors.given_noise(model, jnp.array([0.4, -1.1]))}
-  expected = model.apply(given, x).elbo
-  found = model.copy(unroll=4).apply(given, x).elbo
+  expected = constructors.apply(model, given, x).elbo
+  found = constructors.apply(model.copy(unroll=4), given, x).elbo
   np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -128,9 +128,12 @@ def test_dropout_takes_of_h_and_leaves_observations_whole():
   variables = constructors.randomized(model, x)
   rngs = {'sample': jax.random.key(0), 'dropout': jax.random.key(1)}
   mask = jnp.ones(x.shape[:2], bool)
-  whole = model.apply(variables, x, mask, method='encode')
-  np.testing.assert_array_equal(model.apply(variables, x, mask, method='encode', rngs=rngs), whole)
+  whole, with_dropout = (
+    constructors.apply(model, variables, x, mask, method='encode', rngs=given)
+    for given in (None, rngs)
+  )
+  np.testing.assert_array_equal(with_dropout, whole)
   given = {**variables, **constructors.given_noise(model, jnp.array([0.4, -1.1]))}
-  dropped = model.apply(given, x, mask, rngs=rngs).latents
-  kept = model.apply(given, x, mask).latents
+  dropped = constructors.apply(model, given, x, mask, rngs=rngs).latents
+  kept = constructors.apply(model, given, x, mask).latents
   assert not np.allclose(dropped.prior.loc[:, 1:], kept.prior.loc[:, 1:], rtol=1e-3)

@@ -14,6 +14,11 @@ from tests import linear_gaussian as lg
 STEPS = 5
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def importance_bound(model, *arguments):
+  return iwae.importance_bound(model, *arguments)
+
+
 @functools.cache
 def gaps(samples, count=400, seed=0, **inference):
   """Bound less log-likelihood of many sequences, [count]."""
@@ -22,18 +27,15 @@ def gaps(samples, count=400, seed=0, **inference):
   model, mask = lg.make(**inference), jnp.ones(x.shape[:2], bool)
   keys = jax.random.split(jax.random.key(samples), samples)
 
-  @jax.jit
-  def bound(x):
-    return iwae.importance_bound(model, {}, x, mask, keys, jnp.float32(1.0))[0]
-
-  return np.asarray(bound(jnp.array(x, jnp.float32)), np.float64) - exact
+  bound = importance_bound(model, {}, jnp.array(x, jnp.float32), mask, keys, jnp.float32(1.0))[0]
+  return np.asarray(bound, np.float64) - exact
 
 
 def test_one_sample_is_the_elbo():
   """The same draw gives the same number; the mean is the bound in closed form."""
   x = jnp.array(lg.sequences(6, STEPS), jnp.float32)
   model, mask, key = lg.make(), jnp.ones((6, STEPS), bool), jax.random.key(3)
-  bound, terms, _ = iwae.importance_bound(model, {}, x, mask, key[None], jnp.float32(1.0))
+  bound, terms, _ = importance_bound(model, {}, x, mask, key[None], jnp.float32(1.0))
   own = constructors.apply(model, {}, x, mask, rngs={'sample': key})
   np.testing.assert_allclose(bound, own.log_weight.sum(axis=1), rtol=1e-5)
   np.testing.assert_allclose(terms.kl[0], own.kl, rtol=1e-5, atol=1e-6)
@@ -69,7 +71,7 @@ def test_the_mean_weight_is_an_unbiased_likelihood(samples):
   many = jnp.broadcast_to(jnp.array(x, jnp.float32), (8000, STEPS, lg.SIZE))
   keys = jax.random.split(jax.random.key(1), samples)
   mask = jnp.ones(many.shape[:2], bool)
-  bound = iwae.importance_bound(lg.make(), {}, many, mask, keys, jnp.float32(1.0))[0]
+  bound = importance_bound(lg.make(), {}, many, mask, keys, jnp.float32(1.0))[0]
   ratio = np.exp(np.asarray(bound, np.float64) - exact)
   assert abs(ratio.mean() - 1) < 4.5 * ratio.std() / np.sqrt(len(ratio))
 
@@ -78,7 +80,7 @@ def test_weights_are_summed_over_time_before_the_mean():
   """Not a sum of per-step means (systems of the thesis), which would be no bound."""
   x = jnp.array(lg.sequences(3, STEPS), jnp.float32)
   mask, keys = jnp.ones((3, STEPS), bool), jax.random.split(jax.random.key(0), 6)
-  bound, terms, _ = iwae.importance_bound(lg.make(), {}, x, mask, keys, jnp.float32(1.0))
+  bound, terms, _ = importance_bound(lg.make(), {}, x, mask, keys, jnp.float32(1.0))
   weights = np.asarray(terms.log_weight, np.float64)
   expected = np.log(np.mean(np.exp(weights.sum(axis=2)), axis=0))
   np.testing.assert_allclose(bound, expected, rtol=1e-5)
@@ -101,10 +103,10 @@ def test_masks_change_nothing():
   noise = {'noise': {'latent': jnp.array([0.4, -1.1])}}
   keys, weight = jax.random.split(jax.random.key(0), 2), jnp.float32(1.0)
   whole = jnp.ones((2, STEPS), bool)
-  expected = iwae.importance_bound(lg.make(), noise, x, whole, keys, weight)[0]
+  expected = importance_bound(lg.make(), noise, x, whole, keys, weight)[0]
   longer = jnp.concatenate([x, jnp.full((2, 3, lg.SIZE), jnp.nan)], axis=1)
   mask = jnp.broadcast_to(jnp.arange(STEPS + 3) < STEPS, longer.shape[:2])
-  found = iwae.importance_bound(lg.make(), noise, longer, mask, keys, weight)[0]
+  found = importance_bound(lg.make(), noise, longer, mask, keys, weight)[0]
   np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 

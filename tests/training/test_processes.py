@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from afslvm.errors import ConfigError
+from afslvm.errors import CheckpointError, ConfigError, DataError
 from afslvm.training import processes
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -21,10 +21,10 @@ OPTIONS = (
   '--config=configs/smoke.py',
   '--config.model.conditioner.normalization=none',
   '--config.train.checkpoint_every=4',
-  '--config.train.eval_every=0',
+  '--config.train.eval_every=20',
   '--config.train.log_every=1',
 )
-STEPS = 60
+STEPS = 80
 
 
 def free_port():
@@ -77,9 +77,9 @@ def wait_for_checkpoint(workdir, step):
   raise AssertionError(f'no checkpoint of step {step}')
 
 
-def losses(workdir):
+def losses(workdir, name='loss'):
   lines = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
-  return {line['step']: line['loss'] for line in lines if 'loss' in line}
+  return {line['step']: line[name] for line in lines if name in line}
 
 
 @pytest.mark.slow
@@ -112,13 +112,18 @@ def test_two_processes_train_as_one_whatever_happens_to_them(environment, launch
   assert code == 6
   assert line.startswith('error: process 0 of 2 ')
 
-  # On one device instead of two, to the same end.
-  done = launch('train', *OPTIONS, budget, f'--workdir={shared}')
+  # On one device instead of two, and the last validation on two again, to the same end.
+  fewer = f'--config.train.num_steps={STEPS - 20}'
+  done = launch('train', *OPTIONS, fewer, f'--workdir={shared}')
   assert done.returncode == 0, done.stderr
   assert 'resuming from step' in done.stderr
-  found, expected = losses(shared), losses(alone)
-  assert list(found) == list(expected) == list(range(1, STEPS + 1))
-  np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-4)
+  with together(shared, environment, budget) as both:
+    assert [ended(process)[0] for process in both] == [0, 0]
+  for name, steps in (('loss', range(1, STEPS + 1)), ('validation_nats_per_dim', (20, 40, 60, 80))):
+    found, expected = losses(shared, name), losses(alone, name)
+    assert list(found) == list(expected) == list(steps)
+    np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-4)
+  assert json.loads((shared / 'receipt.json').read_text())['device']['count'] == 2
 
 
 @pytest.mark.parametrize(
@@ -172,5 +177,24 @@ def test_one_process_needs_nobody():
   processes.connect()
   assert processes.of_first(lambda: 7) == 7
   assert processes.explain(ValueError('Gloo all-reduce failed')) is None
+
+
+def test_only_broken_collectives_mean_a_lost_process(monkeypatch):
+  monkeypatch.setattr(processes, 'are_many', lambda: True)
+  broken = ValueError('UNKNOWN: Gloo AllGather failed')
+  found = processes.explain(broken)
+  assert 'another process of 1 has ended (UNKNOWN: Gloo AllGather failed)' in str(found)
+  assert processes.explain(found) is found
+  in_save = CheckpointError('could not write')
+  in_save.__cause__ = broken
+  assert 'Gloo' in str(processes.explain(in_save))
+  disk = ValueError('RESOURCE_EXHAUSTED: /data/gloo/x: No space left [os_error_code=28]')
+  full = CheckpointError('could not write to /data/gloo')
+  full.__cause__ = disk
+  for error in (full, disk, DataError('no /data/connection/x'), OSError(28, 'Gloo'), KeyError()):
+    assert processes.explain(error) is None
+
+
+def test_one_process_agrees_with_itself():
   agreement = processes.Agreement(jax.make_mesh((1,), ('data',)))
   assert [agreement.reached(wanted) for wanted in (False, True)] == [False, True]

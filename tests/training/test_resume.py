@@ -88,16 +88,16 @@ def killed_and_continued(environment, folder, options):
   return killed, [json.loads(line) for line in (killed / 'metrics.jsonl').read_text().splitlines()]
 
 
-def test_resume_is_bit_exact_for_a_latent_model_on_streams(optimised, tmp_path):
+def test_resume_is_bit_exact_for_a_latent_model_on_streams(environment, tmp_path):
   """Killed in the warm-up of its divergence; its own state goes from batch to batch."""
   warm_up = ('--config.objective.kl_initial_weight=0.1', '--config.objective.kl_warmup_steps=30')
   streams = ('--config.data.length=6', '--config.data.stateful=True')
   options = ('--config=configs/smoke.py:srnn', *OPTIONS[1:], *warm_up, *streams)
-  killed, lines = killed_and_continued(optimised, tmp_path, options)
+  killed, lines = killed_and_continued(environment, tmp_path, options)
   weights = [line['kl_weight'] for line in lines if 'kl_weight' in line]
   assert weights[0] < weights[5] < weights[-1] == 1
   assert all(len(line['kl_per_step']) == 6 for line in lines if 'kl_per_step' in line)
-  state, _ = runs.open_run(killed, 'latest', optimised['TFDS_DATA_DIR']).restore()
+  state, _ = runs.open_run(killed, 'latest', environment['TFDS_DATA_DIR']).restore()
   assert any(np.any(leaf) for leaf in state.model_state['carry'].values())
 
 

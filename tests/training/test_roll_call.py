@@ -55,13 +55,13 @@ def test_who_does_not_answer_is_lost():
   first, second, third = three(Service())
   rounds([first, second, third], 5)
   assert rounds([first, third], 9) == [[], []]
-  assert rounds([first, third], 3) == [[1], [1]]
+  assert rounds([first, third], 4) == [[1], [1]]
 
 
 def test_who_never_answered_is_lost():
   first, _, third = three(Service())
   assert rounds([first, third], 10) == [[], []]
-  assert rounds([first, third], 1) == [[1], [1]]
+  assert rounds([first, third], 2) == [[1], [1]]
 
 
 def test_who_has_left_is_not_lost():
@@ -94,8 +94,32 @@ def test_a_service_that_does_not_answer_is_lost():
   rounds([first, second, third], 5)
   found = [second.look() for _ in range(12)]  # its call has not returned
   assert found[8] == []
-  assert found[-1] == [0]
-  assert [first.look() for _ in range(12)][-1] == [1, 2]  # which can't be said by the first
+  assert found[-1] == [0]  # and not the third, which is as silent
+
+
+def test_what_was_heard_late_is_no_reason():
+  """The third is heard of in every second round; then the service stops."""
+  first, second, third = three(Service())
+  for number in range(20):
+    for call in (first, second, *([third] if number % 2 else [])):
+      call.call()
+    for call in (first, second, third):
+      assert call.look() == []
+  found = [second.look() for _ in range(20)]
+  assert [0] in found
+  assert all(names in ([], [0]) for names in found)
+
+
+def test_leaving_is_the_last_word():
+  """Also where an answer is under way."""
+  service = Service()
+  call = RollCall(service, 1, 2, refused, say=None, seconds=0.001)
+  call.start()
+  while not service.values:
+    pass
+  call.close()
+  call.call()
+  assert list(service.values.values()) == ['left']
 
 
 def refused():

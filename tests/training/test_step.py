@@ -242,26 +242,32 @@ def on_devices(count, environment, *arguments):
   )
 
 
-@pytest.mark.slow
-def test_eight_devices_compute_what_one_does(environment, tmp_path):
-  """A flow around a latent variable model: BatchNorm's statistics are those of the global batch."""
-  losses = {}
+@pytest.fixture(scope='module')
+def trained_on(environment, tmp_path_factory):
+  """Runs on one and on eight devices, of a flow around a latent variable model."""
+  folder = tmp_path_factory.mktemp('devices')
   for count in (1, 8):
-    workdir = tmp_path / str(count)
-    done = on_devices(count, environment, '-c', DEVICES_SCRIPT, workdir, 'slvm_af1')
+    done = on_devices(count, environment, '-c', DEVICES_SCRIPT, folder / str(count), 'slvm_af1')
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith(str(count))
-    lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  return folder
+
+
+@pytest.mark.slow
+def test_eight_devices_compute_what_one_does(trained_on):
+  """BatchNorm's statistics are those of the global batch."""
+  losses = {}
+  for count in (1, 8):
+    records = trained_on / str(count) / 'metrics.jsonl'
+    lines = [json.loads(line) for line in records.read_text().splitlines()]
     losses[count] = [line.get('loss', line.get('validation_nats_per_dim')) for line in lines]
   assert len(losses[1]) == 5
   np.testing.assert_allclose(losses[8], losses[1], rtol=2e-4)
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_eight_devices_is_restored_on_one(environment, tmp_path):
-  done = on_devices(8, environment, '-c', DEVICES_SCRIPT, tmp_path, 'af1')
-  assert done.returncode == 0, done.stderr
-  run = runs.open_run(str(tmp_path), 'latest', environment['TFDS_DATA_DIR'])
+def test_a_checkpoint_of_eight_devices_is_restored_on_one(trained_on, environment):
+  run = runs.open_run(str(trained_on / '8'), 'latest', environment['TFDS_DATA_DIR'])
   variables = run.variables()
   assert run.checkpoint['step'] == 4
   assert run.num_parameters() == sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
