@@ -8,6 +8,7 @@ machine of the run are needed. Every operation is checked for NaN; the first is 
 """
 
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -43,7 +44,13 @@ def main(argv: list[str]):
   accumulate = parts.train.accumulate
   gradient = gradients.make_gradient(loss, dequantisation, accumulate, after_loops=False)
   found = replay.replay(gradient, state, batch, step, parts.seed)
-  print(json.dumps(found._asdict(), indent=1) if args.json else text(found))
+  print(_json(found) if args.json else text(found))
+
+
+def _json(found) -> str:
+  """Numbers that aren't finite, which JSON doesn't have, are null."""
+  metrics = {k: v if math.isfinite(v) else None for k, v in found.metrics.items()}
+  return json.dumps({**found._asdict(), 'metrics': metrics}, indent=1, allow_nan=False)
 
 
 def text(found) -> str:

@@ -31,9 +31,9 @@ INTERNAL = {
   'evaluation': (*BASICS, *PURE, BASE, *OBJECTIVES, 'afslvm.data'),
   'training': (
     *(*BASICS, *PURE, BASE, *OBJECTIVES, 'afslvm.data'),
-    *(NETWORKS, 'afslvm.evaluation.diagnostics'),
+    *('afslvm.networks.loops', 'afslvm.evaluation.diagnostics'),
   ),
-  'performance': (*BASICS, *PURE, BASE, *OBJECTIVES, 'afslvm.training'),
+  'performance': (*BASICS, *PURE, BASE, *OBJECTIVES, 'afslvm.networks.conv', 'afslvm.training'),
   'visualization': (
     *(*BASICS, *PURE, BASE, *OBJECTIVES, 'afslvm.data'),
     *('afslvm.evaluation', 'afslvm.training'),

@@ -121,6 +121,8 @@ def test_a_command_reaches_every_worker_word_for_word(machine):
   assert done.returncode == 0, done.stderr
   [call] = machine.calls
   assert call[:7] == [*TPU, 'ssh', 'pod', '--worker=all']
+  shown = machine.run(TPU_POD, '--dry_run', 'run', *TRAIN, NAME='pod', ZONE='z', TYPE='v4-32')
+  assert [shlex.split(line) for line in shown.stdout.splitlines()] == machine.calls == [call]
   remote = call[7].removeprefix('--command=')
   assert remote.startswith('cd afslvm && . launch/setup_env.sh && exec python launch/train.py ')
   assert tuple(shlex.split(remote.partition('exec ')[2])) == TRAIN
@@ -143,6 +145,16 @@ def test_install_copies_the_commit_and_makes_the_environment(machine):
   assert subprocess.run([BASH, '-n', '-c', command]).returncode == 0
   shown = machine.run(TPU_POD, *PLACE, '--dry_run', 'install')
   assert [shlex.split(line) for line in shown.stdout.splitlines()] == machine.calls
+
+
+def test_stopping_reaches_every_worker(machine):
+  machine.add('gcloud')
+  done = machine.run(TPU_POD, *PLACE, 'stop')
+  assert done.returncode == 0, done.stderr
+  [call] = machine.calls
+  assert call[4:7] == ['ssh', 'pod', '--worker=all']
+  shown = machine.run(TPU_POD, *PLACE, '--dry_run', 'stop')
+  assert [shlex.split(line) for line in shown.stdout.splitlines()] == machine.calls == [call]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The paper's own code's numbers from its weights, and a re-computation of it for other sizes."""
 
+import math
 import pathlib
 import zipfile
 
@@ -104,13 +105,42 @@ def test_golden_numbers_of_latent_models_are_reproduced(path):
     assert relative_error(time_first(value), golden[f'out/{name}']) < 1e-4, name
 
 
+def in_half_precision(model):
+  """The same model with bfloat16 convolutions."""
+  if hasattr(model, 'flow'):
+    conditioner = model.flow.conditioner.copy(compute_dtype='bfloat16')
+    return model.copy(flow=model.flow.copy(conditioner=conditioner))
+  encoder = model.inference.encoder.copy(compute_dtype='bfloat16')
+  decoder = model.decoder.copy(compute_dtype='bfloat16')
+  return model.copy(decoder=decoder, inference=model.inference.copy(encoder=encoder))
+
+
+@pytest.mark.parametrize(
+  'path',
+  [pytest.param(path, id=path.stem) for path in ALL_FILES]
+  or [pytest.param(None, marks=pytest.mark.skip(reason=f'needs {GOLDEN}/*.npz'))],
+)
+def test_half_precision_changes_less_than_a_thousandth_of_a_nat_per_dimension(path):
+  model, variables = reference_weights.load(path)
+  with np.load(path, allow_pickle=False) as file:
+    x, eps = file['x'], file.get('eps')
+  dims = math.prod(model.event_shape)
+  whole, half = (
+    np.asarray(apply_with_noise(m, variables, x, eps).elbo, np.float64) / dims
+    for m in (model, in_half_precision(model))
+  )
+  assert np.all(np.abs(half - whole) < 1e-3)
+  assert np.any(half != whole)
+
+
 def apply_with_noise(model, variables, x, eps):
   """Terms of x [T, B, C, H, W] with posterior draws made of eps [T', B, Z]."""
+  x, inner = np.transpose(x, (1, 0, 3, 4, 2)), model
+  if eps is None:  # there are no latent variables
+    return constructors.apply(model, variables, x)
   noise = {'latent': np.swapaxes(eps, 0, 1)}
-  inner = model
   while hasattr(inner, 'base'):
     inner, noise = inner.base, {'base': noise}
-  x = np.transpose(x, (1, 0, 3, 4, 2))
   return constructors.apply(model, {**variables, 'noise': noise}, x)
 
 

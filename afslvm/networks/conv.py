@@ -1,8 +1,10 @@
 """Convolution blocks on frames [N, H, W, C], and the initialisations a config can choose."""
 
+import contextlib
+import contextvars
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -19,12 +21,25 @@ INITIALIZATIONS = ('lecun', 'pytorch', 'xavier', 'small')
 _CACHED_VALUES = 2**22
 
 
+_wants_plain = contextvars.ContextVar('wants_plain', default=False)
+
+
 def reformulated() -> bool:
   """Whether convolutions are computed in the forms that are fast on CPU: the same sums, reordered.
 
   Elsewhere the plain operators are the fast ones.
   """
-  return jax.default_backend() == 'cpu'
+  return jax.default_backend() == 'cpu' and not _wants_plain.get()
+
+
+@contextlib.contextmanager
+def plain_operators() -> Iterator[None]:
+  """Traces the plain operators on CPU, too: some forms that are fast multiply with zeros."""
+  token = _wants_plain.set(True)
+  try:
+    yield
+  finally:
+    _wants_plain.reset(token)
 
 
 def convolve(x: Array, kernel: Array, *options: Any, **named: Any) -> Array:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from afslvm.models.base import SequenceModel
+from afslvm.networks import conv
 from afslvm.performance import flops, slowest
 from afslvm.training import distributed, program, receipt
 from afslvm.training.experiment import Experiment
@@ -26,7 +27,8 @@ class Cost(NamedTuple):
     step_seconds_range: of the fastest and the slowest group.
     sequences: in the global batch.
     frames: in the global batch, those that are given included.
-    flops: of matrix products and convolutions in a step (`flops.of_function`), over all devices.
+    flops: of matrix products and convolutions in a step (`flops.of_function`), over all devices,
+      whatever form they are computed in.
     flops_xla: what XLA's cost analysis says, which takes the body of a loop once; 0 if nothing.
     program_megabytes: arguments, results and temporary values of the program on one device.
     peak_megabytes: of the device, or of this process where the device doesn't say.
@@ -74,7 +76,9 @@ def measure(
   lowered = step.lower(state, batch)
   compiled = lowered.compile()
   compile_seconds = time.perf_counter() - began
-  count = flops.of_function(step, state, batch)
+  with conv.plain_operators():
+    plain_step = program.compiled_step(experiment, mesh, after_loops=False)
+    count = flops.of_function(plain_step, state, batch)
 
   def run(state, steps):
     for _ in range(steps):
@@ -140,7 +144,9 @@ def decoder_pass(experiment: Experiment, seconds: float, at_once: bool) -> tuple
     began = time.perf_counter()
     jax.block_until_ready(gradient(*arguments))
     times.append(time.perf_counter() - began)
-  return rounds * statistics.median(times), rounds * flops.of_function(gradient, *arguments)
+  with conv.plain_operators():
+    count = flops.of_function(jax.grad(loss, argnums=(0, 1)), *arguments)
+  return rounds * statistics.median(times), rounds * count
 
 
 def _timed(run: Any, state: Any, steps: int) -> tuple[Any, float]:

@@ -90,6 +90,8 @@ def problem(directory: pathlib.Path) -> str:
     found = _file_hashes(directory)
   except FileNotFoundError:
     return 'gone'  # a training process has just pruned it
+  except OSError as error:
+    return f'damaged: {error.filename} can not be read ({error.strerror})'
   for name, sha256 in manifest['files'].items():
     if name not in found:
       return f'damaged: {name} is missing'

@@ -1,6 +1,7 @@
 """A training step that was refused, once more: what in it is no number, and where it arises."""
 
 import pathlib
+import re
 import traceback
 from typing import Any, NamedTuple
 
@@ -111,11 +112,10 @@ def read_batch(folder: pathlib.Path, step: int = 0) -> tuple[int, Batch]:
     ConfigError: there is none.
     DataError: it is damaged.
   """
-  found: dict[int, list[pathlib.Path]] = {}
+  found: dict[int, list[tuple[int, pathlib.Path]]] = {}
   for path in folder.glob('step_*.npz'):
-    digits = path.stem.split('_')[1]
-    if digits.isdigit():
-      found.setdefault(int(digits), []).append(path)
+    if named := re.fullmatch(r'step_(\d+)(?:_process_(\d+))?', path.stem):
+      found.setdefault(int(named[1]), []).append((int(named[2] or 0), path))
   if not found:
     raise ConfigError(f'{folder} holds no batch: training was not ended by non-finite steps')
   step = step or max(found)
@@ -123,19 +123,19 @@ def read_batch(folder: pathlib.Path, step: int = 0) -> tuple[int, Batch]:
     raise ConfigError(
       f'--step={step} is not in {folder}, only {", ".join(map(str, sorted(found)))}'
     )
-  shares = [_read(path) for path in sorted(found[step], key=_process)]
+  processes, paths = zip(*sorted(found[step]), strict=True)
+  shares = [_read(path) for path in paths]
+  are_alike = all(share.keys() == shares[0].keys() for share in shares)
+  if list(processes) != list(range(len(shares))) or not are_alike:
+    raise DataError(f'{folder}: step {step} lacks the batch of a process, or has that of two runs')
   return step, {name: np.concatenate([share[name] for share in shares]) for name in shares[0]}
-
-
-def _process(path: pathlib.Path) -> int:
-  return int(path.stem.rpartition('_')[2])
 
 
 def _read(path: pathlib.Path) -> Batch:
   try:
     with np.load(path, allow_pickle=False) as stored:
       batch = {name: stored[name] for name in stored.files if name != 'step'}
-    if not {'x', 'mask'} <= batch.keys():
+    if batch.keys() - {'reset'} != {'x', 'mask'}:
       raise ValueError('it holds no batch')
     return batch
   except Exception as error:  # NumPy and zipfile raise many kinds for damaged files

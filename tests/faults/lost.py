@@ -4,7 +4,7 @@
 
 Run it in the repository. It starts training in processes on this machine, ends one of them at a
 random moment by SIGKILL, or stops it by SIGSTOP with --stop, and prints what the others say. The
-moment is after the first checkpoint, or with --start_up in the seconds in which all connect.
+moment is after the first checkpoint, or with --start_up in the seconds after all have met.
 Exit code 1 if one of them says something else than that this one is lost, or ends otherwise.
 """
 
@@ -17,6 +17,7 @@ import time
 
 from absl import app, flags
 
+from afslvm.training.roll_call import is_refused
 from tests.training import test_processes
 
 flags.DEFINE_string('workdir', None, 'Folder that is made, and emptied.', required=True)
@@ -49,7 +50,10 @@ def survivors(workdir, victim, number, delay):
   options = f'--config.train.batch_size={4 * count}', '--config.train.num_steps=100000'
   with test_processes.together(workdir, dict(os.environ), *options, count=count) as started:
     if flags.FLAGS.start_up:
-      time.sleep(3 + 4 * delay)
+      address = next(a for a in started[0].args if '--coordinator=' in a).partition('=')[2]
+      while is_refused(address):
+        time.sleep(0.1)
+      time.sleep(1.5 + 4 * delay)
     else:
       test_processes.wait_for_checkpoint(workdir, 4)
       time.sleep(delay)

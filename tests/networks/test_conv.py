@@ -1,5 +1,6 @@
 """3 x 3 convolutions and their gradients, in both of the forms they are computed in."""
 
+import contextlib
 import functools
 
 import flax.linen as nn
@@ -84,3 +85,11 @@ def test_small_batches_stay_whole_and_so_do_all_on_accelerators(monkeypatch):
   assert parts_of_the_gradient(layer, variables, x) == 3
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   assert parts_of_the_gradient(layer, variables, x) == 1
+
+
+def test_plain_operators_are_wanted_inside_only():
+  before = conv.reformulated()
+  with contextlib.suppress(KeyError), conv.plain_operators():
+    assert not conv.reformulated()
+    raise KeyError
+  assert conv.reformulated() == before

@@ -72,6 +72,11 @@ def test_batches_of_all_processes_are_put_together(given, tmp_path):
   assert replay.read_batch(tmp_path, 5)[0] == 5
   with pytest.raises(ConfigError, match='--step=6 is not in .* only 5, 7'):
     replay.read_batch(tmp_path, 6)
+  for more in ('step_7', 'step_7_process_3'):  # of another run
+    np.savez(tmp_path / f'{more}.npz', step=7, x=x, mask=x[..., 0] > 0)
+    with pytest.raises(DataError, match='step 7 lacks the batch of a process'):
+      replay.read_batch(tmp_path, 7)
+    (tmp_path / f'{more}.npz').unlink()
   whole = (tmp_path / 'step_5.npz').read_bytes()
   for damaged in (
     b'PK',
@@ -98,7 +103,8 @@ def test_a_run_that_diverged_is_explained(launch, tmp_path):
   assert 'python launch/replay.py' in done.stderr
   done = launch('replay', f'--workdir={tmp_path}', '--json')
   assert done.returncode == 0, done.stderr
-  found = json.loads(done.stdout)
+  found = json.loads(done.stdout, parse_constant=pytest.fail)
+  assert found['metrics']['loss'] is None
   assert found['gradient']
   assert 'from afslvm/' in found['origin']
   (batch,) = (tmp_path / 'debug').glob('*.npz')
