@@ -47,9 +47,14 @@ def convolve(x: Array, kernel: Array, *options: Any, **named: Any) -> Array:
   plain = functools.partial(_plain, options=options, named=named)
   channels, features = kernel.shape[-2:]
   values = x.size // channels * (channels + features)  # of x and y
-  if reformulated() and values > _CACHED_VALUES:
+  if _may_cut() and values > _CACHED_VALUES:
     return by_parts(plain, x, kernel)
   return plain(x, kernel)
+
+
+def _may_cut() -> bool:
+  """Whether a batch may be cut; the parts of one on several devices would have to move."""
+  return reformulated() and jax.device_count() == 1
 
 
 def _plain(x: Array, kernel: Array, options: tuple, named: dict[str, Any]) -> Array:
@@ -97,7 +102,7 @@ def kernel_gradient(
     dy: [N, ...], as y.
   """
   size = len(x)
-  if reformulated():
+  if _may_cut():
     size = max(1, min(size, _CACHED_VALUES * size // (x.size + dy.size)))
   parts = [slice(i, i + size) for i in range(0, len(x), size)]
   terms = [jax.linear_transpose(functools.partial(plain, x[n]), kernel)(dy[n])[0] for n in parts]
