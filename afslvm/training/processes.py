@@ -207,10 +207,8 @@ def _begin_roll_call():
   try:
     from jax._src.distributed import global_state as found  # there is no public way to ask
 
-    client, address, index, count = (
-      *(found.client, found.coordinator_address),
-      *(found.process_id, found.num_processes),
-    )
+    client, address = found.client, found.coordinator_address
+    index, count = found.process_id, found.num_processes
   except (ImportError, AttributeError):
     return  # JAX's own heartbeats end this process then
   if count < 2:
