@@ -265,3 +265,21 @@ def test_compiled_programs_are_kept_within_bounds(tmp_path):
   assert kept(HOME=tmp_path) == (str(tmp_path / '.cache' / 'afslvm' / 'jax'), bound)
   assert kept(JAX_COMPILATION_CACHE_DIR='') == ('', None)
   assert kept(XDG_CACHE_HOME=file) == (None, None)
+
+
+@pytest.mark.parametrize(
+  ('error', 'code', 'said'),
+  [
+    (KeyboardInterrupt(), 130, ''),
+    (SystemExit(143), 143, ''),
+    (SystemExit('no'), 1, ''),
+    (ConfigError('a value'), 2, 'error: a value\n'),
+    (OSError(28, 'No space left', 'x'), 6, 'error: No space left (x); free space'),
+    (RuntimeError('RESOURCE_EXHAUSTED: much'), 6, 'error: out of memory'),
+    (RuntimeError('a bug'), 1, 'RuntimeError: a bug\n'),
+    (KeyError('a bug'), 1, "KeyError: 'a bug'\n"),
+  ],
+)
+def test_what_ends_one_of_several_processes_is_said_before_it_leaves(error, code, said, capsys):
+  assert cli.ended_by(error) == code
+  assert said in capsys.readouterr().err
