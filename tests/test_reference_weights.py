@@ -24,6 +24,12 @@ LATENT_FILES = [path for path in ALL_FILES if 'eps.npy' in zipfile.ZipFile(path)
 FILES = [path for path in ALL_FILES if path not in LATENT_FILES]
 
 
+def golden_files(paths, pattern):
+  """A test for each; skipped where there is none."""
+  missing = pytest.param(None, marks=pytest.mark.skip(reason=f'needs {GOLDEN}/{pattern}'))
+  return pytest.mark.parametrize('path', [pytest.param(p, id=p.stem) for p in paths] or [missing])
+
+
 # ---- what this library computes ------------------------------------------------------------------
 
 
@@ -52,11 +58,7 @@ def relative_error(found, expected):
 # ---- golden files --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-  'path',
-  [pytest.param(path, id=path.stem) for path in FILES]
-  or [pytest.param(None, marks=pytest.mark.skip(reason=f'needs {GOLDEN}/af*.npz'))],
-)
+@golden_files(FILES, 'af*.npz')
 def test_golden_numbers_are_reproduced(path):
   model, variables = reference_weights.load(path)
   with np.load(path, allow_pickle=False) as file:
@@ -74,11 +76,7 @@ def test_golden_numbers_are_reproduced(path):
   np.testing.assert_allclose(log_likelihood, golden['out/cll'], rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-  'path',
-  [pytest.param(path, id=path.stem) for path in LATENT_FILES]
-  or [pytest.param(None, marks=pytest.mark.skip(reason=f'needs {GOLDEN}/slvm*.npz'))],
-)
+@golden_files(LATENT_FILES, 'slvm*.npz')
 def test_golden_numbers_of_latent_models_are_reproduced(path):
   """Prior, posterior, draws, likelihood and divergence of every frame, with the code's noise."""
   model, variables = reference_weights.load(path)
@@ -115,11 +113,7 @@ def in_half_precision(model):
   return model.copy(decoder=decoder, inference=model.inference.copy(encoder=encoder))
 
 
-@pytest.mark.parametrize(
-  'path',
-  [pytest.param(path, id=path.stem) for path in ALL_FILES]
-  or [pytest.param(None, marks=pytest.mark.skip(reason=f'needs {GOLDEN}/*.npz'))],
-)
+@golden_files(ALL_FILES, '*.npz')
 def test_half_precision_changes_less_than_a_thousandth_of_a_nat_per_dimension(path):
   model, variables = reference_weights.load(path)
   with np.load(path, allow_pickle=False) as file:
