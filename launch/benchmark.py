@@ -214,8 +214,8 @@ def text(report: dict[str, Any]) -> str:
   if share := report['share_of_products']:
     reached = report['measurements']['']['utilisation'] / share
     lines.append(
-      f'matrix products and convolutions take {share:.1%} of the time, and reach {reached:.1%} of '
-      'the peak meanwhile'
+      f'matrix products and convolutions, with the copies made for them, take {share:.1%} of the '
+      f'time, and reach {reached:.1%} of the peak meanwhile'
     )
   for operation in report['slowest']:
     share, spent = operation['share'], 1e3 * operation['seconds']

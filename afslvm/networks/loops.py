@@ -17,7 +17,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.extend import core
 from jax.tree_util import Partial
 
-from afslvm.networks import conv, equations
+from afslvm.networks import conv, equations, windows
 from afslvm.networks.equations import Active, Product, Weight, Weights
 from afslvm.types import Array
 
@@ -144,7 +144,12 @@ def _weight_gradient(product: Product, u: Array, weight: Array, slope: Array) ->
       product.equation, (weight, u) if product.operand == 0 else (u, weight)
     )[0]
 
-  u, slope = (v.reshape(-1, *v.shape[len(product.steps) :]) for v in (u, slope))
+  steps, params = len(product.steps), product.equation.params
+  is_conv = product.equation.primitive.name == 'conv_general_dilated'
+  if is_conv and product.operand == 1 and windows.is_plain(params):
+    u, slope = (v.reshape(-1, *v.shape[steps + 1 :]) for v in (u, slope))  # one batch of all steps
+    return conv.kernel_gradient(of_one, u, weight, slope)
+  u, slope = (v.reshape(-1, *v.shape[steps:]) for v in (u, slope))
   return conv.kernel_gradient(jax.vmap(of_one, (0, None)), u, weight, slope)
 
 
@@ -229,7 +234,7 @@ def _product(equation: core.JaxprEqn, operands: list[Any], operand: int, change:
 def _in_step(equation: core.JaxprEqn, operands: list[Any]) -> list[Any]:
   """What an equation gives, in the form that is fast in loops."""
   if conv.reformulated() and equation.primitive.name == 'conv_general_dilated':
-    y = conv.in_loop(*operands, equation.params)
+    y = windows.in_loop(*operands, equation.params)
     if y is not None:
       return [y]
   return equations.plainly(equation, operands)

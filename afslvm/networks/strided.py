@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from afslvm.networks import conv
+from afslvm.networks import conv, windows
 from afslvm.transforms import preprocessing
 from afslvm.types import Array
 
@@ -29,7 +29,7 @@ def downsample(x: Array, kernel: Array, blocks: bool, precision: str | None = No
   inputs, outputs = kernel.shape[2:]
   # Tap 2i + a of the kernel is tap i on the a-th sub-pixel of a block.
   kernel = kernel.reshape(2, 2, 2, 2, inputs, outputs).transpose(0, 2, 1, 3, 4, 5)
-  return conv.as_product(x, kernel.reshape(2, 2, 4 * inputs, outputs))
+  return windows.as_product(x, kernel.reshape(2, 2, 4 * inputs, outputs))
 
 
 def upsample(x: Array, kernel: Array, blocks: bool, precision: str | None = None) -> Array:
@@ -43,7 +43,7 @@ def upsample(x: Array, kernel: Array, blocks: bool, precision: str | None = None
   # Output 2i + a is a 2 x 2 convolution of the input from i - 1 + a on, with taps a and a + 2.
   kernel = kernel.reshape(2, 2, 2, 2, inputs, outputs).transpose(0, 2, 4, 1, 3, 5)
   x = jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
-  y = conv.as_product(x, kernel.reshape(2, 2, inputs, 4 * outputs))
+  y = windows.as_product(x, kernel.reshape(2, 2, inputs, 4 * outputs))
   y = y.reshape(n, height + 1, width + 1, 2, 2, outputs)
   rows = jnp.stack([y[:, a : a + height, :, a] for a in (0, 1)], axis=2)  # [n, H, 2, W+1, 2, o]
   both = jnp.stack([rows[:, :, :, b : b + width, b] for b in (0, 1)], axis=4)

@@ -1,4 +1,4 @@
-"""3 x 3 convolutions and their gradients, in both of the forms they are computed in."""
+"""3 x 3 convolutions and their gradients, in each of the forms they are computed in."""
 
 import contextlib
 import functools
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from afslvm.networks import conv
+from afslvm.networks import conv, windows
 
 NHWC = ('NHWC', 'HWIO', 'NHWC')
 
@@ -54,7 +54,8 @@ def loss(layer, variables, x):
   return jnp.sum(jnp.sin(layer.apply(variables, x)))
 
 
-def test_layers_agree_with_linens_own_to_the_second_derivative(monkeypatch):
+@pytest.mark.parametrize('min_channels', [1, 8], ids=['over windows', 'by parts'])
+def test_layers_agree_with_linens_own_to_the_second_derivative(min_channels, monkeypatch):
   """AVF differentiates through gradients."""
   layer, variables, x = layer_and_input()
   plain = nn.Conv(4, (3, 3))
@@ -67,24 +68,29 @@ def test_layers_agree_with_linens_own_to_the_second_derivative(monkeypatch):
     return jax.jit(jax.grad(inner, (0, 1)))(variables, x)
 
   expected = found(plain)
-  monkeypatch.setattr(conv, '_CACHED_VALUES', 100)
+  monkeypatch.setattr(conv, '_FEW_VALUES', 0)
+  monkeypatch.setattr(windows, '_MIN_CHANNELS', min_channels)
   for a, b in zip(jax.tree.leaves(found(layer)), jax.tree.leaves(expected), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def parts_of_the_gradient(layer, variables, x):
-  """Convolutions in the program: one forward, one for the input, one for each part."""
+def convolutions_and_loops(layer, variables, x):
+  """In the program of the gradient."""
   gradient = jax.make_jaxpr(jax.grad(functools.partial(loss, layer), (0, 1)))(variables, x)
-  return str(gradient).count('conv_general_dilated[') - 2
+  return str(gradient).count('conv_general_dilated['), str(gradient).count('scan[')
 
 
 def test_small_batches_stay_whole_and_so_do_all_on_accelerators(monkeypatch):
   layer, variables, x = layer_and_input()
-  assert parts_of_the_gradient(layer, variables, x) == 1
+  forward_and_input = 2
+  assert convolutions_and_loops(layer, variables, x) == (forward_and_input + 1, 0)
+  monkeypatch.setattr(conv, '_FEW_VALUES', 0)
   monkeypatch.setattr(conv, '_CACHED_VALUES', 4 * 4 * (3 + 4) * 2)  # of two images
-  assert parts_of_the_gradient(layer, variables, x) == 3
+  assert convolutions_and_loops(layer, variables, x) == (forward_and_input + 3, 0)
+  monkeypatch.setattr(windows, '_MIN_CHANNELS', 3)
+  assert convolutions_and_loops(layer, variables, x) == (forward_and_input, 1)
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-  assert parts_of_the_gradient(layer, variables, x) == 1
+  assert convolutions_and_loops(layer, variables, x) == (forward_and_input + 1, 0)
 
 
 def test_plain_operators_are_wanted_inside_only():

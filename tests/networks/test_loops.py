@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from afslvm.networks import conv
+from afslvm.networks import conv, windows
 from afslvm.networks.loops import gradients_after_loops
 
 STEPS, BATCH, SIZE = 7, 4, 5
@@ -87,9 +87,15 @@ def test_gradients_are_those_of_autodiff(name):
   assert np.any(np.asarray(expected[1][0]))
 
 
-@pytest.mark.parametrize('cached_values', [2**22, 64], ids=['at once', 'by parts'])
-def test_gradient_of_a_convolution(cached_values, monkeypatch):
+@pytest.mark.parametrize(
+  ('cached_values', 'few_values', 'min_channels'),
+  [(2**22, 2**20, 8), (64, 2**20, 8), (2**22, 0, 1)],
+  ids=['at once', 'by parts', 'over windows'],
+)
+def test_gradient_of_a_convolution(cached_values, few_values, min_channels, monkeypatch):
   monkeypatch.setattr(conv, '_CACHED_VALUES', cached_values)
+  monkeypatch.setattr(conv, '_FEW_VALUES', few_values)
+  monkeypatch.setattr(windows, '_MIN_CHANNELS', min_channels)
   loss = over_steps(convolved)
   assert_same(jax.grad(gradients_after_loops(loss))(KERNEL, X), jax.grad(loss)(KERNEL, X), 1e-5)
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from afslvm.networks import conv
+from afslvm.networks import conv, windows
 from afslvm.networks.loops import gradients_after_loops
 from afslvm.performance import peak
 
@@ -28,17 +28,19 @@ def plain(x, kernel):
   return jax.lax.conv_general_dilated(x, kernel, (1, 1), 'SAME', dimension_numbers=numbers)
 
 
+def as_product(x, kernel):
+  """A matrix product over the 3 x 3 windows, and its gradients."""
+  return windows.as_product(jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)]), kernel)
+
+
 def by_parts(x, kernel):
-  """As it is where it's more than the caches hold."""
+  """The kernel's gradient as convolutions of parts of the batch: calls aren't looked into."""
+  return conv.by_parts(jax.jit(plain), x, kernel)
+
+
+def as_training_does(x, kernel):
+  """The kernel's gradient of a large one as products over windows, by rows or images."""
   return conv.by_parts(plain, x, kernel)
-
-
-def windows(x, kernel):
-  """A matrix product over the 3 x 3 windows."""
-  _, height, width, _ = x.shape
-  x = jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
-  shifted = [x[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
-  return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
 
 
 def in_loop(form):
@@ -79,14 +81,19 @@ def main():
   """Prints two tables."""
   best = peak.matmul_flops_per_second()
   print(f'matrix products: {best / 1e9:.0f} GFLOP/s\n')
-  forms = {'plain': plain, 'windows': windows, 'by parts': by_parts}
+  forms = {
+    'plain': plain,
+    'one product': as_product,
+    'by parts': by_parts,
+    'as training does': as_training_does,
+  }
   print(f'| alone | {" | ".join(forms)} |')
   for shape in ALONE:
     losses = [lambda x, k, form=form: jnp.sum(jnp.square(form(x, k))) for form in forms.values()]
     print(f'| {shape} |', ' | '.join(share(f, *arrays((), shape), best) for f in losses), '|')
   losses = {
     'plain': in_loop(plain),
-    'windows': in_loop(windows),
+    'one product': in_loop(as_product),
     'as training does': gradients_after_loops(in_loop(plain)),
   }
   print(f'\n| in a loop | {" | ".join(losses)} |')
