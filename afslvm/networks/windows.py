@@ -20,8 +20,8 @@ _FRAMES = (0, 3, 1, 2)  # where batch, channels, height and width are in [N, H, 
 
 # Values of windows, and of what they are multiplied by, that stay in the caches; and channels below
 # which copies of windows take longer than they gain. See docs/performance.md.
-_CACHED_VALUES = 3 * 2**19
-_MIN_CHANNELS = 8
+_CACHED_VALUES = 2**19
+_MIN_CHANNELS = 32
 
 
 def is_plain(params: dict[str, Any]) -> bool:
@@ -137,15 +137,17 @@ def _pad(x: Array, padding: Sequence[tuple[int, int]]) -> Array:
 def _windows_against(few: Array, many: Array, size: Sequence[int], precision: Any) -> Array:
   """Sums over images and pixels of `many` [N, H, W, M] times windows of `few`: [M, h, w, F].
 
+  Windows are of one row, which those of several are shifted by, so that little is copied.
+
   Args:
     few: [N, H + h - 1, W + w - 1, F].
     many: [N, H, W, M].
     size: h, w.
     precision: of the products.
   """
-  count, height, width, _ = many.shape
-  channels, of_window = many.shape[-1], math.prod(size) * few.shape[-1]
-  pixels = _CACHED_VALUES // (channels + of_window)
+  count, height, width, channels = many.shape
+  of_row = size[1] * few.shape[-1]
+  pixels = _CACHED_VALUES // (channels + of_row)
   rows = _divisor(height, pixels // width)
   images = _divisor(count, pixels // (width * height))
   strips = height // rows
@@ -153,15 +155,15 @@ def _windows_against(few: Array, many: Array, size: Sequence[int], precision: An
   def add(total: Array, step: Array) -> tuple[Array, None]:
     place = (step // strips * images, step % strips * rows, 0, 0)
     seen = jax.lax.dynamic_slice(few, place, (images, rows + size[0] - 1, *few.shape[2:]))
-    copies = _shifted([seen] * math.prod(size), size)
-    windows = jnp.concatenate(copies, axis=-1).reshape(-1, of_window)
-    middle = jax.lax.dynamic_slice(many, place, (images, rows, *many.shape[2:]))
-    # XLA would make the transposition a part of the product, which then takes longer.
-    turned = jax.lax.optimization_barrier(middle.reshape(-1, channels).T)
+    windows = jnp.concatenate(_shifted([seen] * size[1], (1, size[1])), axis=-1)
+    middle = jax.lax.dynamic_slice(many, place, (images, rows, width, channels))
+    # XLA would make these copies again for each product.
+    windows, turned = jax.lax.optimization_barrier((windows, middle.reshape(-1, channels).T))
+    parts = [windows[:, i : i + rows].reshape(-1, of_row) for i in range(size[0])]
     options = {'precision': precision, 'preferred_element_type': total.dtype}
-    return total + jnp.matmul(turned, windows, **options), None
+    return total + jnp.stack([jnp.matmul(turned, part, **options) for part in parts], 1), None
 
-  start = jnp.zeros((channels, of_window), jnp.promote_types(few.dtype, jnp.float32))
+  start = jnp.zeros((channels, size[0], of_row), jnp.promote_types(few.dtype, jnp.float32))
   total, _ = jax.lax.scan(add, start, jnp.arange(count // images * strips))
   return total.reshape(channels, *size, -1)
 

@@ -54,7 +54,7 @@ def loss(layer, variables, x):
   return jnp.sum(jnp.sin(layer.apply(variables, x)))
 
 
-@pytest.mark.parametrize('min_channels', [1, 8], ids=['over windows', 'by parts'])
+@pytest.mark.parametrize('min_channels', [1, 32], ids=['over windows', 'by parts'])
 def test_layers_agree_with_linens_own_to_the_second_derivative(min_channels, monkeypatch):
   """AVF differentiates through gradients."""
   layer, variables, x = layer_and_input()
