@@ -4,6 +4,7 @@ import contextlib
 import contextvars
 import functools
 import math
+import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -96,8 +97,7 @@ def kernel_gradient(
 ) -> Array:
   """The gradient of `kernel` from that of y = plain(x, kernel); on CPU by parts that fit in caches.
 
-  Of large convolutions, where it can, as products over windows: one and a half to three times as
-  fast as XLA's convolutions on CPUs with AVX-512.
+  Of large convolutions, where it can, as products over windows: see `windows_are_faster`.
 
   Args:
     plain: linear in both; y[n] depends on x[n] only.
@@ -109,7 +109,7 @@ def kernel_gradient(
   if _may_cut():
     equations = jax.make_jaxpr(plain)(x, kernel).eqns
     is_convolution = [e.primitive.name for e in equations] == ['conv_general_dilated']
-    if is_convolution and x.size + dy.size > _FEW_VALUES:
+    if is_convolution and x.size + dy.size > _FEW_VALUES and windows_are_faster():
       found = windows.kernel_gradient(x, kernel, dy, equations[0].params)
       if found is not None:
         return found
@@ -117,6 +117,19 @@ def kernel_gradient(
   parts = [slice(i, i + size) for i in range(0, len(x), size)]
   terms = [jax.linear_transpose(functools.partial(plain, x[n]), kernel)(dy[n])[0] for n in parts]
   return sum(terms[1:], terms[0])
+
+
+@functools.cache
+def windows_are_faster() -> bool:
+  """Whether products over windows are faster than convolutions of parts: not on CPUs of AMD.
+
+  On a Xeon they were, by a half and more; on an EPYC the convolutions already reached the shares of
+  the peak that products over windows reach on the Xeon. See docs/performance.md.
+  """
+  try:
+    return 'AuthenticAMD' not in pathlib.Path('/proc/cpuinfo').read_text()
+  except OSError:  # not Linux
+    return True
 
 
 def kernel_init(name: str) -> nn.initializers.Initializer:

@@ -70,6 +70,7 @@ def test_layers_agree_with_linens_own_to_the_second_derivative(min_channels, mon
   expected = found(plain)
   monkeypatch.setattr(conv, '_FEW_VALUES', 0)
   monkeypatch.setattr(windows, '_MIN_CHANNELS', min_channels)
+  monkeypatch.setattr(conv, 'windows_are_faster', lambda: True)
   for a, b in zip(jax.tree.leaves(found(layer)), jax.tree.leaves(expected), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
@@ -88,6 +89,7 @@ def test_small_batches_stay_whole_and_so_do_all_on_accelerators(monkeypatch):
   monkeypatch.setattr(conv, '_CACHED_VALUES', 4 * 4 * (3 + 4) * 2)  # of two images
   assert convolutions_and_loops(layer, variables, x) == (forward_and_input + 3, 0)
   monkeypatch.setattr(windows, '_MIN_CHANNELS', 3)
+  monkeypatch.setattr(conv, 'windows_are_faster', lambda: True)
   assert convolutions_and_loops(layer, variables, x) == (forward_and_input, 1)
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   assert convolutions_and_loops(layer, variables, x) == (forward_and_input + 1, 0)
