@@ -23,6 +23,7 @@ os.environ.update(
   XLA_FLAGS=f'{REAL_COMPILER["XLA_FLAGS"]} {LIGHT_FLAGS}',
   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0.3',
   JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES='-1',
+  OPENBLAS_NUM_THREADS='1',  # NumPy's threads wait busily for work, on the cores of two workers
 )
 # Tracing makes so many objects that looking for cycles in them takes a tenth of the time.
 gc.set_threshold(100_000, 20, 20)

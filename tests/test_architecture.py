@@ -33,7 +33,15 @@ INTERNAL = {
     *(*BASICS, *PURE, BASE, *OBJECTIVES, 'afslvm.data'),
     *('afslvm.networks.loops', 'afslvm.evaluation.diagnostics'),
   ),
-  'performance': (*BASICS, *PURE, BASE, *OBJECTIVES, 'afslvm.networks.conv', 'afslvm.training'),
+  'performance': (
+    *BASICS,
+    *PURE,
+    BASE,
+    *OBJECTIVES,
+    'afslvm.networks.conv',
+    'afslvm.networks.windows',
+    'afslvm.training',
+  ),
   'visualization': (
     *(*BASICS, *PURE, BASE, *OBJECTIVES, 'afslvm.data'),
     *('afslvm.evaluation', 'afslvm.training'),
