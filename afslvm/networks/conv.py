@@ -18,10 +18,11 @@ from afslvm.types import Array
 NORMALIZATIONS = ('batch', 'group', 'none')
 INITIALIZATIONS = ('lecun', 'pytorch', 'xavier', 'small')
 
-# Values of its input and output from which on a convolution's kernel has a gradient of its own, and
-# of those that XLA:CPU still finds in its caches. See docs/performance.md.
-_FEW_VALUES = 2**20
-_CACHED_VALUES = 2**22
+# Values of a convolution's input and output: from the first on, its kernel's gradient is over
+# windows; the second are what XLA:CPU still finds in its caches, and what parts have. See
+# docs/performance.md.
+_VALUES_OVER_WINDOWS = 2**20
+_VALUES_IN_A_PART = 2**22
 
 _wants_plain = contextvars.ContextVar('wants_plain', default=False)
 
@@ -45,12 +46,12 @@ def plain_operators() -> Iterator[None]:
 
 
 def convolve(x: Array, kernel: Array, *options: Any, **named: Any) -> Array:
-  """`lax.conv_general_dilated`, for `nn.Conv`; its gradient on CPU is that of `by_parts`."""
+  """`lax.conv_general_dilated`, for `nn.Conv`; on CPU, large ones are of `with_own_gradient`."""
   plain = functools.partial(_plain, options=options, named=named)
   channels, features = kernel.shape[-2:]
   values = x.size // channels * (channels + features)  # of x and y
-  if _may_cut() and values > _FEW_VALUES:
-    return by_parts(plain, x, kernel)
+  if _may_cut() and values > (_VALUES_OVER_WINDOWS if prefers_windows() else _VALUES_IN_A_PART):
+    return with_own_gradient(plain, x, kernel)
   return plain(x, kernel)
 
 
@@ -59,17 +60,29 @@ def _may_cut() -> bool:
   return reformulated() and jax.device_count() == 1
 
 
+@functools.cache
+def prefers_windows() -> bool:
+  """Whether this CPU is of the kind on which `over_windows` was measured to be faster: Intel's.
+
+  On AMD's, `by_parts` comes nearer to the peak than on Intel's, and the other was not measured.
+  """
+  try:
+    return 'GenuineIntel' in pathlib.Path('/proc/cpuinfo').read_text()
+  except OSError:  # not Linux
+    return False
+
+
 def _plain(x: Array, kernel: Array, options: tuple, named: dict[str, Any]) -> Array:
   return jax.lax.conv_general_dilated(x, kernel, *options, **named)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def by_parts(plain: Callable[[Array, Array], Array], x: Array, kernel: Array) -> Array:
-  """`plain(x, kernel)`, bilinear, whose gradient of the kernel is summed over parts of the batch.
+def with_own_gradient(plain: Callable[[Array, Array], Array], x: Array, kernel: Array) -> Array:
+  """`plain(x, kernel)`, bilinear, whose gradient of the kernel is `kernel_gradient`.
 
   As one convolution, whose kernel is a gradient as large as the maps and as long as the batch, it
-  takes two to five times as long as the others on CPU, above all for transposing what no longer
-  is in the caches.
+  takes several times as long as the others on CPU, above all for transposing what no longer is in
+  the caches.
 
   Args:
     plain: (x, kernel) -> y, both linear; y[n] depends on x[n] only.
@@ -89,15 +102,13 @@ def _backward(plain: Any, inputs: tuple[Array, Array], dy: Array) -> tuple[Array
   return dx, kernel_gradient(plain, x, kernel, dy)
 
 
-by_parts.defvjp(_forward, _backward)
+with_own_gradient.defvjp(_forward, _backward)
 
 
 def kernel_gradient(
   plain: Callable[[Array, Array], Array], x: Array, kernel: Array, dy: Array
 ) -> Array:
-  """The gradient of `kernel` from that of y = plain(x, kernel); on CPU by parts that fit in caches.
-
-  Of large convolutions, where it can, as products over windows: see `windows_are_faster`.
+  """The gradient of `kernel` from that of y = plain(x, kernel), in the form that is fast here.
 
   Args:
     plain: linear in both; y[n] depends on x[n] only.
@@ -105,31 +116,34 @@ def kernel_gradient(
     kernel: of any shape.
     dy: [N, ...], as y.
   """
-  size = len(x)
-  if _may_cut():
-    equations = jax.make_jaxpr(plain)(x, kernel).eqns
-    is_convolution = [e.primitive.name for e in equations] == ['conv_general_dilated']
-    if is_convolution and x.size + dy.size > _FEW_VALUES and windows_are_faster():
-      found = windows.kernel_gradient(x, kernel, dy, equations[0].params)
-      if found is not None:
-        return found
-    size = max(1, min(size, _CACHED_VALUES * size // (x.size + dy.size)))
+  if not _may_cut():
+    return _transposed(plain, x, kernel, dy)
+  found = None
+  if prefers_windows() and x.size + dy.size > _VALUES_OVER_WINDOWS:
+    found = over_windows(plain, x, kernel, dy)
+  return by_parts(plain, x, kernel, dy) if found is None else found
+
+
+def over_windows(
+  plain: Callable[[Array, Array], Array], x: Array, kernel: Array, dy: Array
+) -> Array | None:
+  """See `kernel_gradient`; None for what `windows.kernel_gradient` isn't for."""
+  equations = jax.make_jaxpr(plain)(x, kernel).eqns
+  if [equation.primitive.name for equation in equations] != ['conv_general_dilated']:
+    return None
+  return windows.kernel_gradient(x, kernel, dy, equations[0].params)
+
+
+def by_parts(plain: Callable[[Array, Array], Array], x: Array, kernel: Array, dy: Array) -> Array:
+  """See `kernel_gradient`; a sum over parts of the batch that fit in the caches."""
+  size = max(1, min(len(x), _VALUES_IN_A_PART * len(x) // (x.size + dy.size)))
   parts = [slice(i, i + size) for i in range(0, len(x), size)]
-  terms = [jax.linear_transpose(functools.partial(plain, x[n]), kernel)(dy[n])[0] for n in parts]
+  terms = [_transposed(plain, x[n], kernel, dy[n]) for n in parts]
   return sum(terms[1:], terms[0])
 
 
-@functools.cache
-def windows_are_faster() -> bool:
-  """Whether products over windows are faster than convolutions of parts: not on CPUs of AMD.
-
-  On a Xeon they were, by a half and more; on an EPYC the convolutions already reached the shares of
-  the peak that products over windows reach on the Xeon. See docs/performance.md.
-  """
-  try:
-    return 'AuthenticAMD' not in pathlib.Path('/proc/cpuinfo').read_text()
-  except OSError:  # not Linux
-    return True
+def _transposed(plain: Any, x: Array, kernel: Array, dy: Array) -> Array:
+  return jax.linear_transpose(functools.partial(plain, x), kernel)(dy)[0]
 
 
 def kernel_init(name: str) -> nn.initializers.Initializer:

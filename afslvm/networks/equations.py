@@ -92,19 +92,32 @@ def plainly(equation: core.JaxprEqn, operands: Sequence[Any]) -> list[Any]:
 
 def has_loop(jaxpr: core.Jaxpr) -> bool:
   """Whether it holds a `lax.scan`, itself or in a call."""
-  calls = [equation for equation in jaxpr.eqns if equation.primitive.name in CALLS]
+  calls = [equation for equation in jaxpr.eqns if is_call(equation)]
   loops = (equation.primitive.name == 'scan' for equation in jaxpr.eqns)
   return any(loops) or any(has_loop(body(call)) for call in calls)
 
 
+def is_call(equation: core.JaxprEqn) -> bool:
+  """Whether its body may stand in its place; of gradients of one's own, that of a convolution."""
+  if equation.primitive.name in CALLS:
+    return True
+  if equation.primitive.name != 'custom_vjp_call':
+    return False
+  return [inner.primitive.name for inner in body(equation).eqns] == ['conv_general_dilated']
+
+
 def body(equation: core.JaxprEqn) -> core.Jaxpr:
   """Of a loop or a call."""
-  return equation.params['jaxpr'].jaxpr
+  return getattr(_inner(equation), 'jaxpr', _inner(equation))
 
 
 def closed(equation: core.JaxprEqn) -> Sequence[Any]:
   """The values of the body's own constants."""
-  return equation.params['jaxpr'].consts
+  return getattr(_inner(equation), 'consts', ())
+
+
+def _inner(equation: core.JaxprEqn) -> Any:
+  return equation.params['jaxpr' if 'jaxpr' in equation.params else 'call_jaxpr']
 
 
 def counts(loop: core.JaxprEqn) -> tuple[int, int]:
@@ -141,7 +154,7 @@ def reached(jaxpr: core.Jaxpr, outputs: Sequence[bool]) -> tuple[list[bool], fro
     if not any(given) or equation.primitive.name == 'stop_gradient':
       continue
     wanted, inner = [True] * len(equation.invars), frozenset()
-    if equation.primitive.name in CALLS:
+    if is_call(equation):
       wanted, inner = reached(body(equation), given)
     elif equation.primitive.name == 'scan':
       wanted, inner = _reached_in_loop(equation, given)
@@ -191,7 +204,7 @@ def inner_weights(equation: core.JaxprEqn, weights: Weights) -> Weights | None:
   """The weights that the body of a loop or a call is given; None for other equations."""
   if equation.primitive.name == 'scan':
     count = counts(equation)[0] if equation.params['length'] else 0
-  elif equation.primitive.name in CALLS:
+  elif is_call(equation):
     count = len(equation.invars)
   else:
     return None

@@ -56,7 +56,7 @@ def gradients_after_loops(function: Callable) -> Callable:
 
 def _outside(equation: core.JaxprEqn, operands: list[Any]) -> list[Any]:
   """Outside of loops only they differ."""
-  if equation.primitive.name in equations.CALLS and equations.has_loop(equations.body(equation)):
+  if equations.is_call(equation) and equations.has_loop(equations.body(equation)):
     return equations.evaluate(
       equations.body(equation), [*equations.closed(equation), *operands], _outside
     )
@@ -209,7 +209,7 @@ def _changed(
         return _in_step(equation, operands)
       taken.append(operands[1 - operand])
       return [_product(equation, operands, operand, next(changes))]
-    if equation.primitive.name in equations.CALLS:
+    if equations.is_call(equation):
       operands = [*equations.closed(equation), *operands]
       return _changed(equations.body(equation), operands, inner, active, changes, taken)
     own = [next(changes) for _ in equations.products(equations.body(equation), inner, active, ())]

@@ -1,6 +1,7 @@
 """Convolutions on frames, and the gradients of their kernels, as matrix products over windows.
 
-The same sums in the forms that are fast on CPU; `networks/conv.py` says where they are chosen.
+The same sums in forms that are fast on CPU, where `conv.reformulated` says so: kernels' gradients
+for `networks/conv.py`, strided convolutions for `strided.py`, those in loops for `loops.py`.
 """
 
 import itertools
@@ -18,10 +19,11 @@ SCOPE = 'over_windows'
 
 _FRAMES = (0, 3, 1, 2)  # where batch, channels, height and width are in [N, H, W, C]
 
-# Values of windows, and of what they are multiplied by, that stay in the caches; and channels below
-# which copies of windows take longer than they gain. See docs/performance.md.
-_CACHED_VALUES = 2**19
+# Values of windows, and of what they are multiplied by, in a step of the sum: these stay in the
+# caches. And input channels below which windows gain nothing. See docs/performance.md.
+_VALUES_IN_A_STEP = 2**19
 _MIN_CHANNELS = 32
+_MIN_WORK = 0.25  # of the pixels that a step could take
 
 
 def is_plain(params: dict[str, Any]) -> bool:
@@ -77,6 +79,7 @@ def _shifted(
   ]
 
 
+@jax.named_scope(SCOPE)
 def in_loop(x: Array, kernel: Array, params: dict[str, Any]) -> Array | None:
   """A convolution as a product: in loops XLA computes it on CPU ten to thirty times slower.
 
@@ -110,22 +113,25 @@ def kernel_gradient(x: Array, kernel: Array, dy: Array, params: dict[str, Any]) 
     params: of `lax.conv_general_dilated_p`.
 
   Returns:
-    As `kernel`; None where the convolution isn't plain, or this no faster: with strides or of few
-    channels.
+    As `kernel`; None where the convolution isn't plain, or this no faster: with strides, of few
+    channels, or where no divisor of the images or rows lets a step have work enough.
   """
   strided = set(params['window_strides']) != {1}
   if strided or x.shape[-1] < _MIN_CHANNELS or not is_plain(params):
     return None
   last, channels, *taps = params['dimension_numbers'].rhs_spec
   size, padding = [kernel.shape[tap] for tap in taps], params['padding']
-  if dy.shape[-1] >= x.shape[-1]:
-    found = _windows_against(_pad(x, padding), dy, size, params['precision'])
-    return jnp.moveaxis(found, (0, 1, 2, 3), (last, *taps, channels)).astype(kernel.dtype)
-  # Tap i takes x to the output i pixels before: x meets the windows of dy turned around.
-  around = [(n - 1 - low, n - 1 - high) for n, (low, high) in zip(size, padding, strict=True)]
-  found = _windows_against(_pad(dy, around), x, size, params['precision'])
-  found = jnp.flip(found, (1, 2))
-  return jnp.moveaxis(found, (0, 1, 2, 3), (channels, *taps, last)).astype(kernel.dtype)
+  of_output = dy.shape[-1] < x.shape[-1]
+  few, many = (dy, x) if of_output else (x, dy)
+  if of_output:  # tap i takes x to the output i pixels before: x meets its windows turned around
+    padding = [(n - 1 - low, n - 1 - high) for n, (low, high) in zip(size, padding, strict=True)]
+  step = _images_and_rows(many.shape, size[0], size[1] * few.shape[-1])
+  if step is None:
+    return None
+  found = _windows_against(_pad(few, padding), many, size, step, params['precision'])
+  if of_output:
+    found, last, channels = jnp.flip(found, (1, 2)), channels, last
+  return jnp.moveaxis(found, (0, 1, 2, 3), (last, *taps, channels)).astype(kernel.dtype)
 
 
 def _pad(x: Array, padding: Sequence[tuple[int, int]]) -> Array:
@@ -134,7 +140,31 @@ def _pad(x: Array, padding: Sequence[tuple[int, int]]) -> Array:
   return jax.lax.pad(x, jnp.zeros((), x.dtype), edges)
 
 
-def _windows_against(few: Array, many: Array, size: Sequence[int], precision: Any) -> Array:
+def _images_and_rows(shape: Sequence[int], height: int, of_row: int) -> tuple[int, int] | None:
+  """How many of either a step of the sum takes, of maps of `shape`; None if these are too few.
+
+  Args:
+    shape: [N, H, W, M].
+    height: of the kernel.
+    of_row: values of a row of the kernel, in all channels of the windows.
+  """
+  count, rows, width, channels = shape
+  # What a step adds to, of the kernel's size, is no larger than what it multiplies.
+  values = max(_VALUES_IN_A_STEP, channels * height * of_row)
+  pixels = values // (channels + of_row)
+  found = _divisor(count, pixels // (rows * width)), _divisor(rows, pixels // width)
+  enough = math.prod(found) * width >= _MIN_WORK * min(pixels, count * rows * width)
+  return found if enough else None
+
+
+def _divisor(count: int, most: int) -> int:
+  """The largest of `count` that is at most `most`, or one."""
+  return max(n for n in range(1, count + 1) if count % n == 0 and n <= max(1, most))
+
+
+def _windows_against(
+  few: Array, many: Array, size: Sequence[int], step: tuple[int, int], precision: Any
+) -> Array:
   """Sums over images and pixels of `many` [N, H, W, M] times windows of `few`: [M, h, w, F].
 
   Windows are of one row, which those of several are shifted by, so that little is copied.
@@ -143,17 +173,16 @@ def _windows_against(few: Array, many: Array, size: Sequence[int], precision: An
     few: [N, H + h - 1, W + w - 1, F].
     many: [N, H, W, M].
     size: h, w.
+    step: images and rows at a time, which divide N and H.
     precision: of the products.
   """
   count, height, width, channels = many.shape
   of_row = size[1] * few.shape[-1]
-  pixels = _CACHED_VALUES // (channels + of_row)
-  rows = _divisor(height, pixels // width)
-  images = _divisor(count, pixels // (width * height))
+  images, rows = step
   strips = height // rows
 
-  def add(total: Array, step: Array) -> tuple[Array, None]:
-    place = (step // strips * images, step % strips * rows, 0, 0)
+  def add(total: Array, n: Array) -> tuple[Array, None]:
+    place = (n // strips * images, n % strips * rows, 0, 0)
     seen = jax.lax.dynamic_slice(few, place, (images, rows + size[0] - 1, *few.shape[2:]))
     windows = jnp.concatenate(_shifted([seen] * size[1], (1, size[1])), axis=-1)
     middle = jax.lax.dynamic_slice(many, place, (images, rows, width, channels))
@@ -166,8 +195,3 @@ def _windows_against(few: Array, many: Array, size: Sequence[int], precision: An
   start = jnp.zeros((channels, size[0], of_row), jnp.promote_types(few.dtype, jnp.float32))
   total, _ = jax.lax.scan(add, start, jnp.arange(count // images * strips))
   return total.reshape(channels, *size, -1)
-
-
-def _divisor(count: int, most: int) -> int:
-  """The largest of `count` that is at most `most`, or one."""
-  return max(n for n in range(1, count + 1) if count % n == 0 and n <= max(1, most))

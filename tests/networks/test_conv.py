@@ -34,11 +34,11 @@ def test_a_gradient_by_parts_is_the_gradient(images_in_a_part, monkeypatch):
   x, kernel = rng.normal(size=(5, 4, 6, 3)), rng.normal(size=(3, 3, 3, 2))
   dy = rng.normal(size=(5, 4, 6, 2))
   x, kernel, dy = (value.astype(np.float32) for value in (x, kernel, dy))
-  monkeypatch.setattr(conv, '_CACHED_VALUES', images_in_a_part * 4 * 6 * 5)
+  monkeypatch.setattr(conv, '_VALUES_IN_A_PART', images_in_a_part * 4 * 6 * 5)
   plain = functools.partial(
     conv._plain, options=((1, 1), 'SAME'), named={'dimension_numbers': NHWC}
   )
-  y, gradients = jax.vjp(functools.partial(conv.by_parts, plain), x, kernel)
+  y, gradients = jax.vjp(functools.partial(conv.with_own_gradient, plain), x, kernel)
   np.testing.assert_allclose(y, plain(x, kernel), rtol=1e-6)
   for found, expected in zip(gradients(dy), gradients_by_hand(x, kernel, dy), strict=True):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
@@ -54,25 +54,49 @@ def loss(layer, variables, x):
   return jnp.sum(jnp.sin(layer.apply(variables, x)))
 
 
-@pytest.mark.parametrize('min_channels', [1, 32], ids=['over windows', 'by parts'])
-def test_layers_agree_with_linens_own_to_the_second_derivative(min_channels, monkeypatch):
+FORMS = {
+  'over windows': {'_VALUES_OVER_WINDOWS': 0, 'prefers_windows': lambda: True},
+  'by parts': {'_VALUES_IN_A_PART': 4 * 4 * (3 + 4) * 2, 'prefers_windows': lambda: False},
+}
+
+
+def use(form, monkeypatch):
+  """Has all gradients of kernels computed in this form; parts are of two images."""
+  for name, value in FORMS[form].items():
+    monkeypatch.setattr(conv, name, value)
+  monkeypatch.setattr(windows, '_MIN_CHANNELS', 1)
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_layers_agree_with_linens_own_to_the_second_derivative(form, monkeypatch):
   """AVF differentiates through gradients."""
   layer, variables, x = layer_and_input()
   plain = nn.Conv(4, (3, 3))
 
   def found(layer):
     def inner(variables, x):
-      gradient = jax.grad(functools.partial(loss, layer), 1)(variables, x)
-      return jnp.sum(jnp.sin(gradient))
+      gradients = jax.grad(functools.partial(loss, layer), (0, 1))(variables, x)
+      return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(gradients))
 
     return jax.jit(jax.grad(inner, (0, 1)))(variables, x)
 
   expected = found(plain)
-  monkeypatch.setattr(conv, '_FEW_VALUES', 0)
-  monkeypatch.setattr(windows, '_MIN_CHANNELS', min_channels)
-  monkeypatch.setattr(conv, 'windows_are_faster', lambda: True)
+  use(form, monkeypatch)
   for a, b in zip(jax.tree.leaves(found(layer)), jax.tree.leaves(expected), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_gradients_of_several_kernels_at_once(form, monkeypatch):
+  layer, variables, x = layer_and_input()
+  several = jax.tree.map(lambda leaf: jnp.stack([leaf, -0.3 * leaf]), variables)
+  gradient = jax.grad(functools.partial(loss, layer))
+  expected = gradient(variables, x), gradient(jax.tree.map(lambda leaf: -0.3 * leaf, variables), x)
+  use(form, monkeypatch)
+  found = jax.vmap(gradient, (0, None))(several, x)
+  for n in range(2):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected[n]), strict=True):
+      np.testing.assert_allclose(a[n], b, rtol=1e-4, atol=1e-5)
 
 
 def convolutions_and_loops(layer, variables, x):
@@ -85,11 +109,9 @@ def test_small_batches_stay_whole_and_so_do_all_on_accelerators(monkeypatch):
   layer, variables, x = layer_and_input()
   forward_and_input = 2
   assert convolutions_and_loops(layer, variables, x) == (forward_and_input + 1, 0)
-  monkeypatch.setattr(conv, '_FEW_VALUES', 0)
-  monkeypatch.setattr(conv, '_CACHED_VALUES', 4 * 4 * (3 + 4) * 2)  # of two images
+  use('by parts', monkeypatch)
   assert convolutions_and_loops(layer, variables, x) == (forward_and_input + 3, 0)
-  monkeypatch.setattr(windows, '_MIN_CHANNELS', 3)
-  monkeypatch.setattr(conv, 'windows_are_faster', lambda: True)
+  use('over windows', monkeypatch)
   assert convolutions_and_loops(layer, variables, x) == (forward_and_input, 1)
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   assert convolutions_and_loops(layer, variables, x) == (forward_and_input + 1, 0)

@@ -17,7 +17,10 @@ from afslvm.networks.loops import gradients_after_loops
 from afslvm.performance import peak
 
 # Images, height and width, channels in and out.
-ALONE = ((48, 64, 64, 64), (40, 64, 192, 64), (16, 64, 64, 64), (64, 16, 16, 16))
+ALONE = (
+  *((48, 64, 64, 64), (40, 64, 192, 64), (16, 64, 64, 64), (64, 32, 32, 32)),
+  *((64, 16, 64, 64), (20, 16, 512, 256), (20, 8, 512, 512)),
+)
 IN_LOOP = ((4, 16, 64, 64), (16, 16, 64, 64), (4, 32, 32, 32), (16, 8, 128, 128))
 STEPS, TIMES = 8, 5
 
@@ -33,14 +36,17 @@ def as_product(x, kernel):
   return windows.as_product(jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)]), kernel)
 
 
-def by_parts(x, kernel):
-  """The kernel's gradient as convolutions of parts of the batch: calls aren't looked into."""
-  return conv.by_parts(jax.jit(plain), x, kernel)
+def with_gradient(of_kernel):
+  """XLA's own, but for the kernel's gradient, which is that of `of_kernel`."""
+  form = jax.custom_vjp(plain)
 
+  def backward(inputs, dy):
+    x, kernel = inputs
+    (dx,) = jax.linear_transpose(lambda x: plain(x, kernel), x)(dy)
+    return dx, of_kernel(plain, x, kernel, dy)
 
-def as_training_does(x, kernel):
-  """The kernel's gradient of a large one as products over windows, by rows or images."""
-  return conv.by_parts(plain, x, kernel)
+  form.defvjp(lambda x, kernel: (plain(x, kernel), (x, kernel)), backward)
+  return form
 
 
 def in_loop(form):
@@ -84,8 +90,8 @@ def main():
   forms = {
     'plain': plain,
     'one product': as_product,
-    'by parts': by_parts,
-    'as training does': as_training_does,
+    'by parts': with_gradient(conv.by_parts),
+    'over windows': with_gradient(conv.over_windows),
   }
   print(f'| alone | {" | ".join(forms)} |')
   for shape in ALONE:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from afslvm.networks import windows
 from afslvm.performance import benchmark, slowest
 from tests import constructors
 from tests.training.test_step import experiment
@@ -20,8 +21,7 @@ def test_exponents():
 def test_the_slowest_operation_is_named_with_its_place():
   def work(a):
     with jax.named_scope('outer'):
-      product = a @ a
-    return jnp.tanh(product)
+      return jax.lax.fori_loop(0, 3, lambda _, b: jnp.tanh(a @ b), a)
 
   a = jnp.ones((600, 600))
   compiled = jax.jit(work).lower(a).compile()
@@ -30,7 +30,22 @@ def test_the_slowest_operation_is_named_with_its_place():
   assert found[0].seconds > 0
   assert found[0].share <= slowest.share_of_products(found) < 1
   assert sum(operation.share for operation in found) <= 1 + 1e-6
+  assert not [o for o in found if o.name.startswith('while')]
+  assert 'while/body' in found[0].place
   assert [o.seconds for o in found] == sorted((o.seconds for o in found), reverse=True)
+
+
+def test_copies_for_products_count_with_them():
+  def operation(name, place, share):
+    return slowest.Operation(name, place, 1.0, share)
+
+  found = [
+    operation('ynn_fusion', 'jit(f)/conv/conv_general_dilated', 0.4),
+    operation('dot.1', '', 0.2),
+    operation('concatenate', f'jit(f)/conv/{windows.SCOPE}/while/body/concatenate', 0.1),
+    operation('tanh', 'jit(f)/tanh', 0.3),
+  ]
+  assert slowest.share_of_products(found) == pytest.approx(0.7)
 
 
 @pytest.mark.slow
