@@ -1,4 +1,4 @@
-"""Shared fixtures. Everything runs on CPU; workers and subprocesses share what they compile."""
+"""Shared fixtures. Everything runs on CPU; subprocesses share what they compile."""
 
 import collections
 import gc
@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 
 import pytest
 
@@ -28,30 +29,50 @@ os.environ.update(
 # Tracing makes so many objects that looking for cycles in them takes a tenth of the time.
 gc.set_threshold(100_000, 20, 20)
 
+LAST_LOOK = pytest.StashKey[float]()  # at the memory maps, in CPU seconds
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / 'shared'
 
 
+def pytest_addoption(parser):
+  parser.addoption('--thorough', action='store_true', help='run more cases of the same laws')
+
+
 def pytest_configure(config):
-  """A compilation cache for this run; workers find it in their environment."""
+  """A compilation cache for the subprocesses of this run, which workers find in their environment.
+
+  They themselves compile nothing twice, and writing programs would take a twentieth of their time.
+  """
   if 'PYTEST_XDIST_WORKER' not in os.environ:
     folder = tempfile.TemporaryDirectory(prefix='afslvm_programs_')
     config.add_cleanup(folder.cleanup)
-    os.environ['JAX_COMPILATION_CACHE_DIR'] = folder.name
+    os.environ.update(AFSLVM_TEST_PROGRAMS=folder.name, JAX_COMPILATION_CACHE_DIR='')
 
 
-def pytest_collection_modifyitems(items):
-  """The longest files first, so that two workers end together; a slow test counts as thirty."""
+def pytest_collection_modifyitems(config, items):
+  """The longest files first, so that two workers end together; a slow test counts as thirty.
+
+  But before them the one whose programs others find in the cache.
+  """
+  if not config.getoption('--thorough'):
+    further = [item for item in items if item.get_closest_marker('thorough')]
+    config.hook.pytest_deselected(items=further)
+    items[:] = [item for item in items if not item.get_closest_marker('thorough')]
   weights = collections.Counter()
   for item in items:
     weights[item.path] += 30 if item.get_closest_marker('slow') else 1
-  items.sort(key=lambda item: -weights[item.path])
+  items.sort(key=lambda item: (item.path.name != 'test_readme.py', -weights[item.path]))
 
 
-@pytest.fixture(autouse=True)
-def forget_programs():
-  """Frees compiled programs before their memory maps reach what Linux allows a process, 65,530."""
-  yield
+def pytest_runtest_teardown(item):
+  """Frees compiled programs before their memory maps reach what Linux allows a process, 65,530.
+
+  Seldom, for a list of so many takes tens of milliseconds to read.
+  """
+  if time.process_time() - item.config.stash.setdefault(LAST_LOOK, 0.0) < 5:
+    return
+  item.config.stash[LAST_LOOK] = time.process_time()
   maps = pathlib.Path('/proc/self/maps')
   if 'jax' in sys.modules and maps.exists() and maps.read_bytes().count(b'\n') > 45_000:
     sys.modules['jax'].clear_caches()
@@ -74,18 +95,13 @@ def session_dir(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def environment(session_dir):
-  """Environment of subprocesses: one data folder for all of them."""
+  """Environment of subprocesses: one data folder for all of them, and one of compiled programs."""
   return {
     **os.environ,
+    'JAX_COMPILATION_CACHE_DIR': os.environ['AFSLVM_TEST_PROGRAMS'],
     'TFDS_DATA_DIR': str(session_dir / 'data'),
     'PYTHONPATH': str(ROOT),
   }
-
-
-@pytest.fixture(scope='session')
-def optimised(environment):
-  """`environment` of programs that are compiled as users' are."""
-  return {**environment, **REAL_COMPILER}
 
 
 @pytest.fixture(scope='session')

@@ -176,13 +176,12 @@ MODELS = {
     1, dense(), base=Recurrent(VECTOR, normalization='batch')
   ),
   'slvm mlp': lambda: slvm(),
-  'slvm dcgan batch': lambda: slvm(
-    FRAME, layers=2, mean_activation='sigmoid', log_scale_bound='clip'
-  ),
   'flow around slvm with a flow in its prior': lambda: flows(
     1, dense(), base=slvm(dynamics=flow_prior(), residual=True), boundary='learned'
   ),
-  '2 flows around slvm dcgan batch': lambda: flows(2, conv(), base=slvm(FRAME)),
+  '2 flows around slvm dcgan batch': lambda: flows(
+    2, conv(), base=slvm(FRAME, layers=2, mean_activation='sigmoid', log_scale_bound='clip')
+  ),
   'slvm dcgan batch avf em': lambda: slvm(
     FRAME,
     inference=avf(update_rule='learned_sgd', gradient_scale=0.05, num_draws=2),

@@ -215,6 +215,9 @@ def test_missing_data_ends_in_one_line_with_the_command(launch, tmp_path):
     (['--workdir={run}', '--split=tests'], 'did you mean "test"'),
     (['--workdir={run}', '--num_context=2'], 'this model needs 3'),
     (['--workdir={run}', '--checkpoint=7'], '--checkpoint=7 is not there'),
+    (['--workdir={run}', '--inference_iterations=2'], 'this model has no iterative inference'),
+    (['--workdir={run}', '--inference_iterations=-2'], 'inference_iterations'),
+    (['--workdir={run}', '--protocol=sequences'], 'with gauss256; use af_paper or discrete'),
   ],
 )
 def test_mistakes_in_evaluation(arguments, expected, launch, smoke_run):

@@ -35,6 +35,7 @@ def test_stored_without_outputs(path):
 def test_runs_in_smoke_mode(path, tmp_path, monkeypatch):
   before = path.read_bytes()
   monkeypatch.setenv('AFSLVM_SMOKE', '1')
+  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', os.environ['AFSLVM_TEST_PROGRAMS'])
   monkeypatch.setenv('MPLBACKEND', 'module://matplotlib_inline.backend_inline')
   monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'data'))
   monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]))

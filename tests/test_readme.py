@@ -12,15 +12,21 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 README = (ROOT / 'README.md').read_text()
 BLOCKS = re.findall(r'^```bash\n(.*?)^```$', README, re.MULTILINE | re.DOTALL)
+SHALLOW = ('model.conditioner.encoder_depth=1', 'model.conditioner.decoder_depth=1')
+SHALLOW_MODEL = ' '.join(f'--config.{value}' for value in SHALLOW)
+SHALLOW_PAIR = ' '.join(
+  f'--override={value}' for value in (*SHALLOW, *(f'model.base.{v[6:]}' for v in SHALLOW))
+)
+FEW = ' '.join(f'--override=data.num_{split}=32' for split in ('train', 'validation', 'test'))
 SMOKE = {
-  'launch/train.py': '--config.train.num_steps=4 --config.train.eval_every=0',
+  'launch/train.py': f'--config.train.num_steps=4 --config.train.eval_every=0 {SHALLOW_MODEL}',
   'launch/test.sh': '--collect-only -q tests/test_cli.py',
   'launch/reproduce.py --table': (
-    '--scale=quick --rows=af2 --seeds=1 --override=train.num_steps=4'
+    f'--scale=quick --rows=af2 --seeds=1 --override=train.num_steps=4 {SHALLOW_PAIR} {FEW}'
   ),
   'launch/reproduce.py --figure': '--model=af2',
   'launch/evaluate.py': '--num_sequences=32',
-  'launch/benchmark.py': '--seconds=0.1',
+  'launch/benchmark.py': f'--seconds=0.1 {SHALLOW_MODEL}',
   'launch/generate.py': '--num_sequences=2 --num_samples=2 --num_frames=3',
 }
 

@@ -10,6 +10,7 @@ from afslvm.evaluation import sequences as sequences_lib
 from configs import common
 from tests.evaluation.ragged import buckets
 from tests.evaluation.test_sequences import contract
+from tests.thorough import some_of
 
 SIZE = 3
 LAYERS = {'features': 4, 'depth': 1}
@@ -45,7 +46,7 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('name', some_of(MODELS, ['slvm under a flow', 'srnn smoothing']))
 def test_buckets_change_no_number(name):
   model = build.model(MODELS[name](), (SIZE,))
   rng = np.random.default_rng(0)

@@ -16,6 +16,7 @@ from afslvm.objectives.fivo import ParticleFilter
 from afslvm.objectives.objective import ObjectiveSettings, make_loss
 from tests import constructors, oracles
 from tests import linear_gaussian as lg
+from tests.thorough import some_of
 
 KEY = jax.random.key(0)
 UNIT = jnp.array([1.0, -1.0])[:, None]  # two draws with the moments of a standard normal
@@ -103,7 +104,9 @@ def test_more_iterations_lower_the_free_energy_and_none_leave_the_prior():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('gradients', 'within'), [('bptt', 1.01), ('em', 1.03)])
+@pytest.mark.parametrize(
+  ('gradients', 'within'), some_of([('bptt', 1.01), ('em', 1.03)], [('bptt', 1.01)])
+)
 def test_trained_avf_comes_within_a_percent_of_the_optimum(gradients, within):
   """Two amortised iterations, from the gradients alone, against the Kalman update.
 

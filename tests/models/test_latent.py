@@ -12,7 +12,7 @@ from tests import linear_gaussian as lg
 
 @pytest.fixture(scope='module')
 def frames():
-  model = constructors.MODELS['slvm dcgan batch']()
+  model = constructors.slvm(constructors.FRAME)
   x = constructors.data(model, batch=2, steps=4)
   return model, constructors.randomized(model, x), x
 

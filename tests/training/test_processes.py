@@ -130,7 +130,11 @@ def test_two_processes_train_as_one_whatever_happens_to_them(environment, launch
   ('differing', 'words'),
   [
     ({0: '--config.seed=1', 1: '--config.seed=2'}, 'processes 0 and 1 differ in seed'),
-    ({0: '--config.train.batch_size=5', 1: '--config.train.batch_size=5'}, 'batch_size 5'),
+    pytest.param(
+      {0: '--config.train.batch_size=5', 1: '--config.train.batch_size=5'},
+      'batch_size 5',
+      marks=pytest.mark.thorough,
+    ),
   ],
 )
 def test_mistakes_end_every_process_in_one_line(differing, words, environment, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 from afslvm import runs
 from afslvm.training import checkpoint
 from tests.faults import kills
+from tests.thorough import some_of
 
 pytestmark = pytest.mark.slow
 OPTIONS = (
@@ -101,7 +102,10 @@ def test_resume_is_bit_exact_for_a_latent_model_on_streams(environment, tmp_path
   assert any(np.any(leaf) for leaf in state.model_state['carry'].values())
 
 
-@pytest.mark.parametrize(('number', 'code'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+SIGNALS = [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+
+
+@pytest.mark.parametrize(('number', 'code'), some_of(SIGNALS, SIGNALS[:1]))
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
   number, code, straight, environment, tmp_path
 ):

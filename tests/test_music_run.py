@@ -1,4 +1,4 @@
-"""`launch/generate.py` and `launch/report.py` as a user runs them, on a tiny model of music."""
+"""`evaluate`, `generate` and `report` of `launch/` as users run them, on a tiny model of music."""
 
 import io
 import json
@@ -13,23 +13,24 @@ CONFIG = """
 from configs import common
 
 def get_config():
-  sizes, mlp = {'hidden': 4, 'layers': 1}, {'name': 'mlp', 'features': 8, 'depth': 1}
+  layers = {'features': 4, 'depth': 1}
   model = common.slvm(
     2,
-    encoder=mlp,
-    decoder=mlp,
-    prior={'features': 4, **sizes},
-    inference=sizes,
+    encoder={'name': 'mlp', **layers},
+    decoder={'name': 'mlp', **layers},
+    prior={'hidden': 4, 'layers': 1, **layers},
+    inference={'name': 'iterative', **layers},
     likelihood={'name': 'bernoulli', 'initial_rate': 0.05},
   )
   return common.experiment(
     data={'name': 'jsb', 'source': SOURCE, 'dequantisation': 'none', 'length': 8},
     model=model,
     optimizer={},
-    train={'num_steps': 2, 'batch_size': 4, 'validation_batches': 1},
+    train={'num_steps': 4, 'batch_size': 4, 'log_every': 2, 'validation_batches': 1},
   )
 """
 LENGTHS = (30, 24, 9)
+MANY = ('--num_samples=3', '--num_particles=2')
 
 
 @pytest.fixture(scope='module')
@@ -46,6 +47,40 @@ def music_run(launch, tmp_path_factory):
   ):
     assert done.returncode == 0, done.stderr
   return folder / 'run'
+
+
+def evaluate(launch, workdir, *flags):
+  """What is printed, and the results by kind."""
+  done = launch('evaluate', f'--workdir={workdir}', *flags)
+  assert done.returncode == 0, done.stderr
+  with open(done.stdout.splitlines()[-1]) as file:
+    results = json.load(file)['results']
+  return done.stdout, {r['kind']: r for r in results if r['name'] == results[0]['name']}
+
+
+def test_whole_songs(launch, music_run):
+  said, found = evaluate(launch, music_run, *MANY)
+  assert 'protocol sequences' in said
+  assert 'per-note Markov' in said
+  assert list(found) == ['elbo', 'iwae-3', 'fivo-2']
+  assert found['elbo']['num_sequences'] == 3
+  assert found['elbo']['measure'] == 'probability'
+  assert found['elbo']['nats_per_step'] == pytest.approx(88 * found['elbo']['nats_per_dim'])
+  said, again = evaluate(launch, music_run, *MANY, '--batch_size=2', '--inference_iterations=1')
+  assert again == found  # reused: batches make no difference, and it was trained with one iteration
+  assert said.splitlines()[-1].endswith('/sequences.json')
+  said, found = evaluate(launch, music_run, '--protocol=avf_paper')
+  assert 'uncorrected' in said
+  assert found['elbo']['uncorrected_sequence_mean'] < found['elbo']['sequence_mean_nats_per_step']
+
+
+def test_other_inference_iterations(launch, music_run):
+  """None at all leaves the posterior at the prior; they have a file of their own."""
+  _, trained = evaluate(launch, music_run, *MANY)
+  said, none = evaluate(launch, music_run, '--inference_iterations=0')
+  assert said.splitlines()[-1].endswith('/sequences_iterations0.json')
+  assert none['elbo']['kl_nats_per_step'] == pytest.approx(0, abs=1e-6)
+  assert trained['elbo']['kl_nats_per_step'] > 1e-4
 
 
 def test_continued_songs_are_files_to_listen_to(music_run, launch, tmp_path):
