@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+from tests import forks
+
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 LIGHT_FLAGS = '--xla_cpu_opt_preset=FAST_COMPILE --xla_cpu_parallel_codegen_split_count=1'
 REAL_COMPILER = {
@@ -105,10 +107,13 @@ def environment(session_dir):
 
 
 @pytest.fixture(scope='session')
-def launch(environment):
+def launch(environment, tmp_path_factory):
   """Runs `python launch/NAME.py ARGUMENTS` from the repository root, as a user would."""
 
   def run(name, *arguments, timeout=300, **more_environment):
+    if not more_environment:
+      script = [f'launch/{name}.py', *map(str, arguments)]
+      return forks.run(script, ROOT, environment, tmp_path_factory.mktemp('printed'), timeout)
     return subprocess.run(
       [sys.executable, f'launch/{name}.py', *map(str, arguments)],
       cwd=ROOT,
