@@ -106,6 +106,19 @@ def environment(session_dir):
   }
 
 
+@pytest.fixture(scope='module')
+def kept_programs():
+  """What the worker itself compiles is kept, too: for tests that train the same model again."""
+  import jax
+  from jax.experimental.compilation_cache import compilation_cache
+
+  for folder in (os.environ['AFSLVM_TEST_PROGRAMS'], None):
+    compilation_cache.reset_cache()
+    jax.config.update('jax_compilation_cache_dir', folder)
+    if folder:
+      yield
+
+
 @pytest.fixture(scope='session')
 def launch(environment, tmp_path_factory):
   """Runs `python launch/NAME.py ARGUMENTS` from the repository root, as a user would."""

@@ -17,7 +17,6 @@ every_model = pytest.mark.parametrize('name', constructors.MODELS)
 has_parameters = pytest.mark.parametrize(
   'name', [name for name in constructors.MODELS if name != 'standard_normal']
 )
-every_latent = pytest.mark.parametrize('name', constructors.LATENT_MODELS)
 every_flow = pytest.mark.parametrize('name', constructors.FLOWS)
 RNGS = {'sample': jax.random.key(7)}
 # One of each kind of flow, latent model, inference and gradients; the others differ in details.
@@ -265,7 +264,7 @@ def test_generated_steps_are_scored_as_by_the_whole_model(name):
   np.testing.assert_array_equal(drawn, generate(context))
 
 
-@every_latent
+@pytest.mark.parametrize('name', some_of(constructors.LATENT_MODELS, MANY_KINDS[3:]))
 def test_generation_continues_the_filter(name):
   """The first step drawn has the prior, and the decoder's mean, that scoring it would use."""
   model, variables, x = make(name)

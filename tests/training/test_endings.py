@@ -12,6 +12,8 @@ from afslvm.training import checkpoint, loop, records
 from afslvm.training.workdir import Workdir
 from tests.training.test_step import Batches, experiment
 
+pytestmark = pytest.mark.usefixtures('kept_programs')
+
 
 @pytest.fixture
 def sequences():
