@@ -4,7 +4,6 @@ import contextlib
 import contextvars
 import functools
 import math
-import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -50,7 +49,7 @@ def convolve(x: Array, kernel: Array, *options: Any, **named: Any) -> Array:
   plain = functools.partial(_plain, options=options, named=named)
   channels, features = kernel.shape[-2:]
   values = x.size // channels * (channels + features)  # of x and y
-  if _may_cut() and values > (_VALUES_OVER_WINDOWS if prefers_windows() else _VALUES_IN_A_PART):
+  if _may_cut() and values > _VALUES_OVER_WINDOWS:
     return with_own_gradient(plain, x, kernel)
   return plain(x, kernel)
 
@@ -58,18 +57,6 @@ def convolve(x: Array, kernel: Array, *options: Any, **named: Any) -> Array:
 def _may_cut() -> bool:
   """Whether a batch may be cut; the parts of one on several devices would have to move."""
   return reformulated() and jax.device_count() == 1
-
-
-@functools.cache
-def prefers_windows() -> bool:
-  """Whether this CPU is of the kind on which `over_windows` was measured to be faster: Intel's.
-
-  On AMD's, `by_parts` comes nearer to the peak than on Intel's, and the other was not measured.
-  """
-  try:
-    return 'GenuineIntel' in pathlib.Path('/proc/cpuinfo').read_text()
-  except OSError:  # not Linux
-    return False
 
 
 def _plain(x: Array, kernel: Array, options: tuple, named: dict[str, Any]) -> Array:
@@ -119,7 +106,7 @@ def kernel_gradient(
   if not _may_cut():
     return _transposed(plain, x, kernel, dy)
   found = None
-  if prefers_windows() and x.size + dy.size > _VALUES_OVER_WINDOWS:
+  if x.size + dy.size > _VALUES_OVER_WINDOWS:
     found = over_windows(plain, x, kernel, dy)
   return by_parts(plain, x, kernel, dy) if found is None else found
 

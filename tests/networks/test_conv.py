@@ -54,17 +54,14 @@ def loss(layer, variables, x):
   return jnp.sum(jnp.sin(layer.apply(variables, x)))
 
 
-FORMS = {
-  'over windows': {'_VALUES_OVER_WINDOWS': 0, 'prefers_windows': lambda: True},
-  'by parts': {'_VALUES_IN_A_PART': 4 * 4 * (3 + 4) * 2, 'prefers_windows': lambda: False},
-}
+FORMS = ('over windows', 'by parts')
 
 
 def use(form, monkeypatch):
   """Has all gradients of kernels computed in this form; parts are of two images."""
-  for name, value in FORMS[form].items():
-    monkeypatch.setattr(conv, name, value)
-  monkeypatch.setattr(windows, '_MIN_CHANNELS', 1)
+  monkeypatch.setattr(conv, '_VALUES_OVER_WINDOWS', 0)
+  monkeypatch.setattr(conv, '_VALUES_IN_A_PART', 4 * 4 * (3 + 4) * 2)
+  monkeypatch.setattr(windows, '_MIN_CHANNELS', 1 if form == 'over windows' else 10)
 
 
 @pytest.mark.parametrize('form', FORMS)
