@@ -120,13 +120,13 @@ def kept_programs():
 
 
 @pytest.fixture(scope='session')
-def launch(environment, tmp_path_factory):
+def launch(environment):
   """Runs `python launch/NAME.py ARGUMENTS` from the repository root, as a user would."""
 
   def run(name, *arguments, timeout=300, **more_environment):
     if not more_environment:
       script = [f'launch/{name}.py', *map(str, arguments)]
-      return forks.run(script, ROOT, environment, tmp_path_factory.mktemp('printed'), timeout)
+      return forks.run(script, ROOT, environment, timeout)
     return subprocess.run(
       [sys.executable, f'launch/{name}.py', *map(str, arguments)],
       cwd=ROOT,

@@ -10,6 +10,7 @@ import pathlib
 import runpy
 import subprocess
 import sys
+import tempfile
 from unittest import mock
 
 IMPORTED = ('afslvm.build', 'afslvm.runs', 'afslvm.data.prepare', 'afslvm.training.loop')
@@ -17,29 +18,60 @@ CONTEXT = multiprocessing.get_context('forkserver')
 CONTEXT.set_forkserver_preload(list(IMPORTED))
 
 
-def run(arguments, folder, environment, output, timeout) -> subprocess.CompletedProcess:
-  """`python ARGUMENTS` in `folder`; the environment of the first call holds for all.
+class Fork:
+  """`python ARGUMENTS`, with what tests use of `subprocess.Popen`.
 
   Args:
     arguments: a script and its arguments.
     folder: it runs in.
-    environment: of the process.
-    output: an empty folder for what is printed.
-    timeout: in seconds.
-
-  Raises:
-    subprocess.TimeoutExpired: it took longer, and was killed.
+    environment: of the process; that of the first fork holds for all.
   """
-  out, err = (pathlib.Path(output) / name for name in ('stdout', 'stderr'))
-  with mock.patch.dict(os.environ, environment, clear=True):
-    process = CONTEXT.Process(target=_run, args=(arguments, folder, out, err))
-    process.start()
-  process.join(timeout)
-  if process.is_alive():
-    process.kill()
-    process.join()
-    raise subprocess.TimeoutExpired(arguments, timeout, out.read_bytes(), err.read_bytes())
-  return subprocess.CompletedProcess(arguments, process.exitcode, out.read_text(), err.read_text())
+
+  def __init__(self, arguments, folder, environment):
+    self.arguments, self._printed = arguments, tempfile.TemporaryDirectory()
+    self._paths = [pathlib.Path(self._printed.name) / name for name in ('stdout', 'stderr')]
+    with mock.patch.dict(os.environ, environment, clear=True):
+      self._process = CONTEXT.Process(target=_run, args=(arguments, folder, *self._paths))
+      self._process.start()
+
+  @property
+  def pid(self):
+    return self._process.pid
+
+  @property
+  def returncode(self):
+    return self._process.exitcode
+
+  def poll(self):
+    return self.returncode
+
+  def send_signal(self, number):
+    if self.poll() is None:
+      os.kill(self.pid, number)
+
+  def kill(self):
+    self._process.kill()
+
+  def wait(self, timeout=None):
+    self._process.join(timeout)
+    if self.poll() is None:
+      raise subprocess.TimeoutExpired(self.arguments, timeout)
+    return self.returncode
+
+  def communicate(self, timeout=None):
+    """What was printed, and logged, when it has ended."""
+    self.wait(timeout)
+    return tuple(path.read_text() for path in self._paths)
+
+
+def run(arguments, folder, environment, timeout) -> subprocess.CompletedProcess:
+  """Waits for a `Fork`; one that takes longer than `timeout` seconds is killed."""
+  fork = Fork(arguments, folder, environment)
+  try:
+    printed = fork.communicate(timeout)
+  finally:
+    fork.kill()
+  return subprocess.CompletedProcess(arguments, fork.returncode, *printed)
 
 
 def _run(arguments, folder, out, err):

@@ -5,8 +5,6 @@ import json
 import pathlib
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import jax
@@ -15,6 +13,7 @@ import pytest
 
 from afslvm.errors import CheckpointError, ConfigError, DataError
 from afslvm.training import processes
+from tests import forks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OPTIONS = (
@@ -38,17 +37,15 @@ def together(workdir, environment, *more, count=2):
   """Processes that train in `workdir`; none outlives the block."""
   port = free_port()
   started = [
-    subprocess.Popen(
+    forks.Fork(
       [
-        *(sys.executable, 'launch/train.py', *OPTIONS, f'--workdir={workdir}'),
+        *('launch/train.py', *OPTIONS, f'--workdir={workdir}'),
         *(f'--coordinator=127.0.0.1:{port}', f'--num_processes={count}', f'--process_id={index}'),
         *(option for option in more if not isinstance(option, dict)),
         *(values[index] for values in more if isinstance(values, dict)),
       ],
-      cwd=ROOT,
-      env=environment,
-      stderr=subprocess.PIPE,
-      text=True,
+      ROOT,
+      environment,
     )
     for index in range(count)
   ]

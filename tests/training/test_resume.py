@@ -12,6 +12,7 @@ import pytest
 
 from afslvm import runs
 from afslvm.training import checkpoint
+from tests import forks
 from tests.faults import kills
 from tests.thorough import some_of
 
@@ -36,7 +37,8 @@ def straight(launch, tmp_path_factory):
 
 
 def start(workdir, environment, *more, options=OPTIONS):
-  return kills.start(workdir, environment, (*options, *more))
+  script = ['launch/train.py', *options, *more, f'--workdir={workdir}']
+  return forks.Fork(script, kills.ROOT, environment)
 
 
 def wait_for_line(workdir, step, timeout=120):
