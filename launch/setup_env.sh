@@ -121,14 +121,14 @@ install_with_uv() {
   stage 'making the environment with uv' \
     uv venv --quiet --allow-existing --python "$1" "$VENV" || return 1
   stage 'installing launch/requirements.lock with uv' \
-    uv pip install --quiet --compile-bytecode --python "$VENV/bin/python" -r "$LOCK_FILE" || return 1
+    uv pip install --quiet --python "$VENV/bin/python" -r "$LOCK_FILE" || return 1
   install_package uv pip install --quiet --python "$VENV/bin/python"
 }
 
 install_with_pip() {
   stage 'making the environment with venv' "$1" -m venv "$VENV" || return 1
   stage 'installing launch/requirements.lock with pip (a minute or so)' \
-    "$VENV/bin/python" -m pip install --quiet -r "$LOCK_FILE" || return 1
+    "$VENV/bin/python" -m pip install --quiet --no-compile -r "$LOCK_FILE" || return 1
   install_package "$VENV/bin/python" -m pip install --quiet
 }
 
