@@ -30,6 +30,8 @@ class Fork:
   def __init__(self, arguments, folder, environment):
     self.arguments, self._printed = arguments, tempfile.TemporaryDirectory()
     self._paths = [pathlib.Path(self._printed.name) / name for name in ('stdout', 'stderr')]
+    for path in self._paths:
+      path.touch()  # it may be killed before it prints
     with mock.patch.dict(os.environ, environment, clear=True):
       self._process = CONTEXT.Process(target=_run, args=(arguments, folder, *self._paths))
       self._process.start()
