@@ -19,6 +19,8 @@ from tests import linear_gaussian as lg
 from tests.thorough import some_of
 
 KEY = jax.random.key(0)
+WITH_EM = ['srnn em', 'srnn avf from residual em', 'slvm dcgan batch avf em']
+WITH_BPTT = ['srnn', 'vrnn', 'flow around slvm avf']
 UNIT = jnp.array([1.0, -1.0])[:, None]  # two draws with the moments of a standard normal
 
 
@@ -279,9 +281,6 @@ def test_em_gradients_are_local(inference):
   np.testing.assert_allclose(terms(shift, 'em').elbo, terms(shift, 'bptt').elbo, rtol=1e-6)
 
 
-WITH_EM = ['srnn em', 'srnn avf from residual em', 'slvm dcgan batch avf em']
-
-
 @pytest.mark.parametrize('name', some_of(WITH_EM, WITH_EM[:2]))
 def test_em_has_two_objectives_with_a_group_of_parameters_each(name):
   model = constructors.MODELS[name]()
@@ -305,9 +304,6 @@ def test_em_has_two_objectives_with_a_group_of_parameters_each(name):
       inference = "['inference']" in jax.tree_util.keystr(path)
       if inference != (part == 'local'):
         np.testing.assert_array_equal(leaf, 0.0, err_msg=f'{part} {path}')
-
-
-WITH_BPTT = ['srnn', 'vrnn', 'flow around slvm avf']
 
 
 @pytest.mark.parametrize('name', some_of(WITH_BPTT, WITH_BPTT[1:]))
