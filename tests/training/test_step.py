@@ -244,10 +244,10 @@ def on_devices(count, environment, *arguments):
 
 @pytest.fixture(scope='module')
 def trained_on(environment, tmp_path_factory):
-  """Runs on one and on eight devices, of a latent variable model with batch normalisation."""
+  """Runs on one and on eight devices, of a flow around a latent variable model."""
   folder = tmp_path_factory.mktemp('devices')
   for count in (1, 8):
-    done = on_devices(count, environment, '-c', DEVICES_SCRIPT, folder / str(count), 'slvm')
+    done = on_devices(count, environment, '-c', DEVICES_SCRIPT, folder / str(count), 'slvm_af1')
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith(str(count))
   return folder
