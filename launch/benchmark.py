@@ -60,7 +60,7 @@ def main(argv: list[str]):
   if args.plain_scan:
     given = _experiment(parts[0])
     given = dataclasses.replace(given, model=benchmark.plain_scan(given.model))
-    costs['plain scan'], _ = benchmark.measure(given, args.seconds, after_loops=False)
+    costs['plain scan'], _ = benchmark.measure(given, args.seconds)
   iterations = _iterations(sweeps, costs, parts[0], args.seconds)
   peaks.append(peak.matmul_flops_per_second(args.peak_dtype))
   report = {

@@ -42,7 +42,7 @@ def main(argv: list[str]):
   dequantisation = parts.data['dequantisation']
   loss = make_loss(parts.objective, parts.model, dequantisation)
   accumulate = parts.train.accumulate
-  gradient = gradients.make_gradient(loss, dequantisation, accumulate, after_loops=False)
+  gradient = gradients.make_gradient(loss, dequantisation, accumulate)
   found = replay.replay(gradient, state, batch, step, parts.seed)
   print(_json(found) if args.json else text(found))
 

@@ -15,30 +15,32 @@ MAP = (ROOT / 'docs' / 'architecture.md').read_text(encoding='utf-8')
 BASICS = ('afslvm.types', 'afslvm.errors', 'afslvm.files')
 BASE, PURE = 'afslvm.models.base', ('afslvm.types', 'afslvm.transforms')
 DENSITIES, NETWORKS = 'afslvm.distributions', 'afslvm.networks'
+FAST_CPU = 'afslvm.fast_cpu'
 OBJECTIVES = (DENSITIES, 'afslvm.objectives')
 PARTS = ('afslvm.flows', 'afslvm.likelihoods', 'afslvm.inference')
 # Folder -> what of this library it may import, itself aside.
 INTERNAL = {
   'transforms': ('afslvm.types',),
   'distributions': ('afslvm.types',),
-  'networks': PURE,
+  'fast_cpu': (),
+  'networks': (*PURE, FAST_CPU),
   'flows': (*PURE, NETWORKS),
   'likelihoods': (*PURE, DENSITIES, NETWORKS),
   'inference': ('afslvm.types', DENSITIES, NETWORKS),
-  'models': (*PURE, DENSITIES, NETWORKS, *PARTS),
-  'objectives': (*PURE, BASE, DENSITIES, 'afslvm.errors'),
+  'models': (*PURE, DENSITIES, NETWORKS, *PARTS, FAST_CPU),
+  'objectives': (*PURE, BASE, DENSITIES, FAST_CPU, 'afslvm.errors'),
   'data': BASICS,
   'evaluation': (*BASICS, *PURE, BASE, *OBJECTIVES, 'afslvm.data'),
   'training': (
     *(*BASICS, *PURE, BASE, *OBJECTIVES, 'afslvm.data'),
-    *('afslvm.networks.loops', 'afslvm.evaluation.diagnostics'),
+    *(FAST_CPU, 'afslvm.evaluation.diagnostics'),
   ),
   'performance': (
     *BASICS,
     *PURE,
     BASE,
     *OBJECTIVES,
-    'afslvm.networks.conv',
+    FAST_CPU,
     'afslvm.networks.windows',
     'afslvm.training',
   ),
@@ -54,6 +56,7 @@ INTERNAL = {
 EXTERNAL = {
   'transforms': {'jax'},
   'distributions': {'jax', 'flax'},
+  'fast_cpu': {'jax'},
   'networks': {'jax', 'flax', 'numpy'},
   'flows': {'jax', 'flax'},
   'likelihoods': {'jax', 'flax'},

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from afslvm.networks import loops
 from afslvm.objectives.objective import ObjectiveSettings, make_loss
 from afslvm.transforms import affine
 from tests import constructors, oracles
@@ -52,16 +51,12 @@ def initial_state(model, variables, batch_size):
   return model.apply(variables, batch_size, method='initial_state')
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
-def gradients_of(model, variables, x, mask, rewritten=False):
-  """(loss, new state) and gradients on given noise; compiled once per model and shape.
-
-  Training has them `rewritten`, to be computed after the loops.
-  """
+@functools.partial(jax.jit, static_argnums=0)
+def gradients_of(model, variables, x, mask):
+  """(loss, new state) and gradients on given noise; compiled once per model and shape."""
   state = {k: v for k, v in variables.items() if k != 'params'}
   state.update(constructors.given_noise(model, jnp.array([0.4, -1.1])))
   loss = make_loss(ObjectiveSettings(), model, 'none')
-  loss = loops.gradients_after_loops(loss) if rewritten else loss
   gradient = jax.value_and_grad(loss, has_aux=True)
   batch, params = {'x': x, 'mask': mask}, variables.get('params', {})
   (loss, (_, new_state)), grads = gradient(params, state, batch, jax.random.key(0), 0)
@@ -122,12 +117,12 @@ def test_future_frames_do_not_change_past_terms(name):
 
 
 def padded_gradients(name, padding):
-  """As training has them, of x with one more sequence and step, which hold `padding`."""
+  """Gradients for x with one more sequence and one more step, which hold `padding`."""
   model, variables, x = make(name)
   more = jnp.concatenate([x, jnp.full_like(x[:, :1], padding)], axis=1)
   more = jnp.concatenate([more, jnp.full_like(more[:1], padding)])
   mask = jnp.ones(more.shape[:2], bool).at[:, -1].set(False).at[-1].set(False)
-  return gradients_of(model, variables, more, mask, True)
+  return gradients_of(model, variables, more, mask)
 
 
 @every_model
@@ -138,8 +133,8 @@ def test_padding_changes_nothing(name):
 
 
 @pytest.mark.parametrize('name', some_of(constructors.MODELS, MANY_KINDS))
-def test_neither_padding_nor_gradients_after_loops_change_anything(name):
-  """Loss, gradients and batch statistics are those of plain autodiff without padding."""
+def test_gradients_are_those_without_padding(name):
+  """So are the loss and the batch statistics."""
   model, variables, x = make(name)
   (loss, state), grads = gradients_of(model, variables, x, jnp.ones(x.shape[:2], bool))
   (padded, padded_state), padded_grads = padded_gradients(name, jnp.nan)

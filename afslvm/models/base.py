@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from afslvm import fast_cpu
 from afslvm.distributions.normal import Normal
 from afslvm.types import Array, EventShape, PyTree, Temperature
 
@@ -261,7 +262,8 @@ class SequenceModel(nn.Module):
       out_axes=1,
       unroll=unroll,
     )
-    return scan(self, state, inputs)
+    with fast_cpu.in_loop():
+      return scan(self, state, inputs)
 
 
 def _step(

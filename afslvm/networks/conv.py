@@ -1,16 +1,15 @@
 """Convolution blocks on frames [N, H, W, C], and the initialisations a config can choose."""
 
-import contextlib
-import contextvars
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from afslvm import fast_cpu
 from afslvm.networks import windows
 from afslvm.types import Array
 
@@ -23,30 +22,17 @@ INITIALIZATIONS = ('lecun', 'pytorch', 'xavier', 'small')
 _VALUES_OVER_WINDOWS = 2**20
 _VALUES_IN_A_PART = 2**22
 
-_wants_plain = contextvars.ContextVar('wants_plain', default=False)
-
-
-def reformulated() -> bool:
-  """Whether convolutions are computed in the forms that are fast on CPU: the same sums, reordered.
-
-  Elsewhere the plain operators are the fast ones.
-  """
-  return jax.default_backend() == 'cpu' and not _wants_plain.get()
-
-
-@contextlib.contextmanager
-def plain_operators() -> Iterator[None]:
-  """Traces the plain operators on CPU, too: some forms that are fast multiply with zeros."""
-  token = _wants_plain.set(True)
-  try:
-    yield
-  finally:
-    _wants_plain.reset(token)
-
 
 def convolve(x: Array, kernel: Array, *options: Any, **named: Any) -> Array:
-  """`lax.conv_general_dilated`, for `nn.Conv`; on CPU, large ones are of `with_own_gradient`."""
+  """Computes `lax.conv_general_dilated`, for `nn.Conv`, in the form that is fast here.
+
+  On CPU a convolution in a loop is a matrix product over windows, and a large one outside of loops
+  is of `with_own_gradient`.
+  """
   plain = functools.partial(_plain, options=options, named=named)
+  if fast_cpu.is_used() and fast_cpu.is_in_loop():
+    y = _as_product(plain, x, kernel)
+    return plain(x, kernel) if y is None else y
   channels, features = kernel.shape[-2:]
   values = x.size // channels * (channels + features)  # of x and y
   if _may_cut() and values > _VALUES_OVER_WINDOWS:
@@ -56,11 +42,23 @@ def convolve(x: Array, kernel: Array, *options: Any, **named: Any) -> Array:
 
 def _may_cut() -> bool:
   """Whether a batch may be cut; the parts of one on several devices would have to move."""
-  return reformulated() and jax.device_count() == 1
+  return fast_cpu.is_used() and jax.device_count() == 1
 
 
 def _plain(x: Array, kernel: Array, options: tuple, named: dict[str, Any]) -> Array:
   return jax.lax.conv_general_dilated(x, kernel, *options, **named)
+
+
+def _as_product(plain: Callable[[Array, Array], Array], x: Array, kernel: Array) -> Array | None:
+  """Returns the convolution as a product, or None where it has no such form.
+
+  Gradients compute the windows again, which are several times as large as `x`, in every step.
+  """
+  (equation,) = jax.make_jaxpr(plain)(x, kernel).eqns
+  if not windows.is_plain(equation.params):
+    return None
+  product = functools.partial(windows.in_loop, params=equation.params)
+  return jax.checkpoint(product, prevent_cse=False)(x, kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

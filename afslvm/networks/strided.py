@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from afslvm import fast_cpu
 from afslvm.networks import conv, windows
 from afslvm.transforms import preprocessing
 from afslvm.types import Array
@@ -77,7 +78,7 @@ class StridedConv(nn.Module):
     bias = self.param('bias', conv.bias_init(self.initialization, fan_in), (self.features,))
     function = upsample if self.transposed else downsample
     x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-    y = function(x, kernel, conv.reformulated(), self.precision)
+    y = function(x, kernel, fast_cpu.is_used(), self.precision)
     return y + bias.astype(self.dtype)
 
 

@@ -1,7 +1,7 @@
 """Convolutions on frames, and the gradients of their kernels, as matrix products over windows.
 
-The same sums in forms that are fast on CPU, where `conv.reformulated` says so: kernels' gradients
-for `networks/conv.py`, strided convolutions for `strided.py`, those in loops for `loops.py`.
+The same sums in forms that are fast on CPU, where `fast_cpu.is_used` says so: kernels' gradients
+and convolutions in loops for `networks/conv.py`, strided convolutions for `strided.py`.
 """
 
 import itertools

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from afslvm import fast_cpu
 from afslvm.models.base import SequenceModel, StepTerms
 from afslvm.objectives.iwae import log_mean_exp, tempered
 from afslvm.types import Array, PyTree
@@ -87,7 +88,8 @@ class ParticleFilter:
     keys = jax.random.split(key, log_det.shape[1])
     inputs = (jax.tree.map(lambda value: jnp.moveaxis(value, 1, 0), (observed, counted)), keys)
     step = functools.partial(self._step, variables, jnp.asarray(kl_weight), dropout)
-    cloud, outputs = jax.lax.scan(step, self._start(variables, x.shape[0]), inputs)
+    with fast_cpu.in_loop():
+      cloud, outputs = jax.lax.scan(step, self._start(variables, x.shape[0]), inputs)
     size, due, terms = jax.tree.map(jnp.transpose, outputs)
     bound = cloud.bound + log_mean_exp(cloud.log_weights)
     bound = bound - jnp.sum(jnp.where(counted, log_det, 0.0), axis=1)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from afslvm import fast_cpu
 from afslvm.models.base import SequenceModel
-from afslvm.networks import conv
 from afslvm.performance import flops, slowest
 from afslvm.training import distributed, program, receipt
 from afslvm.training.experiment import Experiment
@@ -57,7 +57,7 @@ class Cost(NamedTuple):
 
 
 def measure(
-  experiment: Experiment, seconds: float, profile: bool = False, after_loops: bool = True
+  experiment: Experiment, seconds: float, profile: bool = False
 ) -> tuple[Cost, list[slowest.Operation]]:
   """Compiles the step, runs it for about `seconds`, and says what its operations take.
 
@@ -65,19 +65,18 @@ def measure(
     experiment: of which the first batch is used over and over.
     seconds: of the timed steps; at least `GROUPS` steps are made.
     profile: whether one more step is traced; else no operations are returned.
-    after_loops: as training does; see `make_gradient`.
   """
   mesh = distributed.make_mesh()
   distributed.check_batch_size(experiment.train.batch_size, mesh)
   batch = distributed.to_devices(next(experiment.training_batches()), mesh)
   state = program.first_state(experiment, batch, mesh)
-  step = program.compiled_step(experiment, mesh, after_loops)
+  step = program.compiled_step(experiment, mesh)
   began = time.perf_counter()
   lowered = step.lower(state, batch)
   compiled = lowered.compile()
   compile_seconds = time.perf_counter() - began
-  with conv.plain_operators():
-    plain_step = program.compiled_step(experiment, mesh, after_loops=False)
+  with fast_cpu.plain_operators():
+    plain_step = program.compiled_step(experiment, mesh)
     count = flops.of_function(plain_step, state, batch)
 
   def run(state, steps):
@@ -144,7 +143,7 @@ def decoder_pass(experiment: Experiment, seconds: float, at_once: bool) -> tuple
     began = time.perf_counter()
     jax.block_until_ready(gradient(*arguments))
     times.append(time.perf_counter() - began)
-  with conv.plain_operators():
+  with fast_cpu.plain_operators():
     count = flops.of_function(jax.grad(loss, argnums=(0, 1)), *arguments)
   return rounds * statistics.median(times), rounds * count
 

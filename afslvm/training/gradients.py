@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from afslvm.networks import loops
+from afslvm import fast_cpu
 from afslvm.objectives.objective import Loss
 from afslvm.transforms import preprocessing
 from afslvm.types import Array, PyTree
@@ -15,18 +15,14 @@ from afslvm.types import Array, PyTree
 Gradient = Callable[[PyTree, PyTree, dict[str, Array], Array, Array], tuple[Any, PyTree]]
 
 
-def make_gradient(
-  loss: Loss, dequantisation: str = 'none', accumulate: int = 1, after_loops: bool = True
-) -> Gradient:
+def make_gradient(loss: Loss, dequantisation: str = 'none', accumulate: int = 1) -> Gradient:
   """Builds the gradient of a batch as it is stored.
 
   Args:
     loss: from `make_loss`.
     dequantisation: one of `preprocessing.DEQUANTISATIONS`, of the whole batch at once.
     accumulate: parts that the batch is gone through in; it must divide the batch.
-    after_loops: whether weights used in loops get their gradients after them, which is faster.
   """
-  loss = loops.gradients_after_loops(loss) if after_loops else loss
   differentiated = jax.value_and_grad(loss, has_aux=True)
 
   def whole(params, model_state, batch, key, step):
@@ -74,7 +70,8 @@ def _by_parts(whole: Gradient, parts: int) -> Gradient:
     _, shapes = jax.eval_shape(of_part, model_state, first, jnp.int32(0))
     zeros = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), shapes)
     start = model_state, zeros, jnp.zeros(())
-    (model_state, sums, count), _ = jax.lax.scan(add, start, (split, jnp.arange(parts)))
+    with fast_cpu.in_loop():
+      (model_state, sums, count), _ = jax.lax.scan(add, start, (split, jnp.arange(parts)))
     metrics, grads = jax.tree.map(lambda total: total / jnp.maximum(count, 1.0), sums)
     return (metrics, model_state), grads
 

@@ -43,17 +43,16 @@ def first_state(experiment: Experiment, batch: Batch, mesh: Mesh) -> TrainState:
   return jax.jit(create, out_shardings=whole, compiler_options=options)(batch)
 
 
-def compiled_step(experiment: Experiment, mesh: Mesh, after_loops: bool = True) -> Any:
+def compiled_step(experiment: Experiment, mesh: Mesh) -> Any:
   """The jitted train step, `(state, batch) -> (state, metrics)`; the state given is used up.
 
   Args:
     experiment: what is trained.
     mesh: of all devices.
-    after_loops: see `make_gradient`.
   """
   loss = make_loss(experiment.objective, experiment.model, experiment.dequantisation)
   settings = experiment.train
-  gradient = make_gradient(loss, experiment.dequantisation, settings.accumulate, after_loops)
+  gradient = make_gradient(loss, experiment.dequantisation, settings.accumulate)
   optimizer = make_optimizer(experiment.optimizer, settings.num_steps)
   step = make_train_step(gradient, optimizer, experiment.seed, experiment.optimizer.ema_decay)
   if jax.default_backend() == 'cpu':

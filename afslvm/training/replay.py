@@ -48,7 +48,7 @@ def replay(gradient: Gradient, state: TrainState, batch: Batch, step: int, seed:
   Every operation is checked for NaN, so it is slow; sums may round in another order.
 
   Args:
-    gradient: from `make_gradient`, without `after_loops`.
+    gradient: from `make_gradient`.
     state: that the step was tried on.
     batch: of the step.
     step: its number, from 1.

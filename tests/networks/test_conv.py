@@ -1,6 +1,5 @@
 """3 x 3 convolutions and their gradients, in each of the forms they are computed in."""
 
-import contextlib
 import functools
 
 import flax.linen as nn
@@ -112,11 +111,3 @@ def test_small_batches_stay_whole_and_so_do_all_on_accelerators(monkeypatch):
   assert convolutions_and_loops(layer, variables, x) == (forward_and_input, 1)
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   assert convolutions_and_loops(layer, variables, x) == (forward_and_input + 1, 0)
-
-
-def test_plain_operators_are_wanted_inside_only():
-  before = conv.reformulated()
-  with contextlib.suppress(KeyError), conv.plain_operators():
-    assert not conv.reformulated()
-    raise KeyError
-  assert conv.reformulated() == before

@@ -29,9 +29,7 @@ def replayed(given, batch, change=lambda params: params):
   state = program.first_state(made, given[1], distributed.make_mesh(jax.devices()[:1]))
   state = state.replace(params=change(state.params))
   loss = make_loss(ObjectiveSettings(), made.model, 'none')
-  return replay.replay(
-    gradients.make_gradient(loss, after_loops=False), state, batch, STEP, made.seed
-  )
+  return replay.replay(gradients.make_gradient(loss), state, batch, STEP, made.seed)
 
 
 def test_a_step_that_was_fine_is_fine_again(given):
