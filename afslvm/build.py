@@ -17,7 +17,7 @@ from afslvm import schema
 from afslvm.build_models import label, model
 from afslvm.errors import ConfigError, DataError, nearest
 from afslvm.models.base import SequenceModel
-from afslvm.models.latent import LatentVariableModel
+from afslvm.models.state_space import StateSpaceModel
 from afslvm.objectives.objective import ObjectiveSettings
 from afslvm.training.settings import OptimizerSettings, TrainSettings
 
@@ -40,6 +40,7 @@ DATA_SPACES = {  # what their values are, and how they become what a model sees
   'binary': ('none',),
   'pcm16': ('none',),
 }
+VALUE_RANGES = {'8bit': (0.0, 1.0), 'continuous': (), 'binary': (), 'pcm16': ()}
 # 'module:Class', imported when asked for: TFDS takes half a second.
 DATASETS = {
   'moving_digits': 'afslvm.data.moving_digits:MovingDigits',
@@ -105,7 +106,7 @@ def check_data(data: dict[str, Any], builder: Any, sequence_model: SequenceModel
 def _check_likelihood(data_space: str, kind: str, sequence_model: SequenceModel):
   """Discrete data need probabilities, and probabilities discrete data without flows or noise."""
   core = sequence_model.core
-  latent = isinstance(core, LatentVariableModel)
+  latent = isinstance(core, StateSpaceModel)
   density = not latent or core.likelihood.measure == 'density'
   binary = latent and core.likelihood.support == 'binary'
   if not density and core is not sequence_model:
@@ -182,22 +183,44 @@ def parts(config: ConfigDict) -> Parts:
   objective.check()
   builder = dataset(data)
   sequence_model = model(plain['model'], builder.event_shape, bin_width=bin_width(builder))
+  sequence_model = sequence_model.copy(value_range=VALUE_RANGES[builder.data_space])
   check_data(data, builder, sequence_model)
-  _check_gradients(sequence_model, objective)
+  _check_gradients(sequence_model, objective, train)
+  _check_inputs(sequence_model, data['dequantisation'])
   _check_first_scored(data, sequence_model, objective)
   _check_stateful(data, sequence_model, objective)
   train.check(stateful=data.get('stateful', False))
   return Parts(seed, data, builder, sequence_model, objective, optimizer, train, plain)
 
 
-def _check_gradients(sequence_model: SequenceModel, objective: ObjectiveSettings):
-  """Variational EM is defined for the plain bound."""
-  core = sequence_model.core
-  if not isinstance(core, LatentVariableModel) or core.gradients != 'em':
+def _check_gradients(
+  sequence_model: SequenceModel, objective: ObjectiveSettings, train: TrainSettings
+):
+  """Variational EM trains an inference procedure, online step by step."""
+  place = f'objective.gradients={objective.gradients!r}'
+  if objective.gradients == 'bptt':
     return
-  if (objective.bound, objective.free_nats, objective.kl_balance) != ('elbo', 0.0, 0.5):
+  core = sequence_model.core
+  if not isinstance(core, StateSpaceModel):
+    raise ConfigError(f"{place} needs a model with latent variables; use 'bptt'")
+  if objective.is_online and train.accumulate > 1:
+    raise ConfigError(f'{place} needs train.accumulate=1: every step sees the whole batch')
+  if objective.is_online and core.sees_future:
     raise ConfigError(
-      "model.gradients='em' needs objective.bound=elbo, free_nats=0.0 and kl_balance=0.5"
+      f"{place} moves the inference step by step, which a posterior that smooths is not; use 'em', "
+      'or smoothing=0'
+    )
+
+
+def _check_inputs(sequence_model: SequenceModel, kind: str):
+  """Clean inputs are those of data with uniform noise, which no flow has moved."""
+  core = sequence_model.core
+  if not (isinstance(core, StateSpaceModel) and core.clean_inputs):
+    return
+  if core is not sequence_model or kind != 'uniform':
+    raise ConfigError(
+      "model.clean_inputs=True needs data.dequantisation='uniform' and no flow around the model; "
+      'use False'
     )
 
 
@@ -212,10 +235,10 @@ def _check_first_scored(
       f'objective.first_scored={objective.first_scored} leaves nothing to score of '
       f'data.length={data["length"]}'
     )
-  if sequence_model.sees_future:
+  if sequence_model.sees_future and objective.first_scored > sequence_model.min_context:
     raise ConfigError(
       f'objective.first_scored={objective.first_scored}: the posterior of the steps before sees '
-      'the later ones (smoothing), for free; use 0, or smoothing=0'
+      'the later ones (smoothing), for free; use 0, or smoothing=0, or model.given'
     )
 
 
@@ -228,7 +251,7 @@ def _check_stateful(
     raise ConfigError(f'data.stateful={stateful!r} must be of type bool')
   if not stateful:
     return
-  if not isinstance(sequence_model, LatentVariableModel):
+  if not isinstance(sequence_model, StateSpaceModel):
     raise ConfigError('data.stateful=True needs a latent variable model without flows around it')
   if (objective.bound, objective.first_scored, data.get('min_length', 0)) != ('elbo', 0, 0):
     raise ConfigError(

@@ -1,31 +1,33 @@
 """From the `model` section of a config to a sequence model: names of models and of their parts."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from afslvm import schema
-from afslvm.errors import ConfigError
+from afslvm.errors import ConfigError, nearest
 from afslvm.flows import conditioners, temporal
 from afslvm.inference.base import Inference
 from afslvm.inference.direct import Direct
 from afslvm.inference.iterative import Iterative
+from afslvm.likelihoods.base import HasErrors
 from afslvm.likelihoods.bernoulli import Bernoulli
 from afslvm.likelihoods.discretized_gaussian import DiscretizedGaussian
 from afslvm.likelihoods.gaussian import Gaussian
 from afslvm.likelihoods.nade import Nade
 from afslvm.models.base import SequenceModel
-from afslvm.models.latent import LatentVariableModel
-from afslvm.models.priors import FlowPrior, LatentPrior, LSTMPrior
+from afslvm.models.priors import FlowPrior, LatentPrior, LSTMPrior, NormalNetwork
 from afslvm.models.slvm import SLVM
 from afslvm.models.srnn import SRNN
 from afslvm.models.standard_normal import StandardNormal
+from afslvm.models.state_space import StateSpaceModel
 from afslvm.models.svg import SVG, FramePredictor
 from afslvm.models.temporal_flow import TemporalFlow
 from afslvm.models.vrnn import VRNN
 from afslvm.networks import dcgan, vgg
 from afslvm.networks.heads import LocLogScale
-from afslvm.networks.mlp import MLP, JointMLP
-from afslvm.networks.recurrent import Recurrence
+from afslvm.networks.mlp import MLP
+from afslvm.networks.recurrent import CELLS, Recurrence
 from afslvm.types import EventShape
 
 MODELS = {
@@ -70,9 +72,14 @@ def model(
   cls = schema.lookup(MODELS, spec.pop('name', None), f'{place}.name')
   if cls is TemporalFlow:
     return _temporal_flow(spec, event_shape, place, bin_width)
-  if issubclass(cls, LatentVariableModel):
-    return _latent_variable_model(cls, spec, event_shape, place, bin_width)
-  return schema.construct(cls, spec, place, event_shape=event_shape)
+  if issubclass(cls, StateSpaceModel):
+    return _state_space_model(cls, spec, event_shape, place, bin_width)
+  return schema.construct(cls, spec, place, **_observed(event_shape))
+
+
+def _observed(event_shape: EventShape) -> dict[str, Any]:
+  """Returns the fields of a model that the data decide; the range of values is set outermost."""
+  return {'event_shape': event_shape, 'value_range': ()}
 
 
 # ---- flows ---------------------------------------------------------------------------------------
@@ -114,68 +121,87 @@ def _flow(
 # ---- latent variable models ----------------------------------------------------------------------
 
 
-def _latent_variable_model(
+def _state_space_model(
   cls: type, spec: dict[str, Any], event_shape: EventShape, place: str, bin_width: float
-) -> LatentVariableModel:
-  """Sections for encoder, inference and likelihood, and those that the model has of its own."""
-  size = spec.get('latent_size')
-  if type(size) is not int or size < 1:
-    raise ConfigError(f'{place}.latent_size={size!r} must be an integer, 1 or more')
+) -> StateSpaceModel:
+  """Builds sections for encoder, inference and likelihood, and those that the model has itself."""
+  spec['latent_shape'] = shape = _latent_shape(spec.get('latent_shape'), place)
+  size = math.prod(shape)
   encoder = _encoder(_pop_section(spec, 'encoder', place), event_shape, f'{place}.encoder')
   inference = _inference(
     _pop_section(spec, 'inference', place), f'{place}.inference', size, encoder
   )
-  likelihood = _pop_section(spec, 'likelihood', place)
-  own = OWN_PARTS[cls](spec, event_shape, place)
+  likelihood = _likelihood(
+    _pop_section(spec, 'likelihood', place), event_shape, f'{place}.likelihood', bin_width
+  )
+  if getattr(inference, 'errors', False) and not isinstance(likelihood, HasErrors):
+    raise ConfigError(
+      f'{place}.inference.errors=True: this likelihood has no precision-weighted errors; use False'
+    )
+  own = OWN_PARTS[cls](spec, event_shape, size, place)
   return schema.construct(
     cls,
     spec,
     place,
-    event_shape=event_shape,
+    **_observed(event_shape),
     inference=inference,
-    likelihood=_likelihood(likelihood, event_shape, f'{place}.likelihood', bin_width),
+    likelihood=likelihood,
     **own,
   )
 
 
-def _slvm(spec: dict[str, Any], event_shape: EventShape, place: str) -> dict[str, Any]:
+def _latent_shape(given: Any, place: str) -> tuple[int, ...]:
+  """Returns (Z,) or (h, w, c); a config may give Z alone."""
+  shape = (given,) if type(given) is int else given
+  fits = isinstance(shape, tuple | list) and len(shape) in (1, 3)
+  if not fits or any(type(side) is not int or side < 1 for side in shape):
+    raise ConfigError(
+      f'{place}.latent_shape={given!r} must be an integer, 1 or more, or three of them (h, w, c)'
+    )
+  return tuple(shape)
+
+
+def _slvm(
+  spec: dict[str, Any], event_shape: EventShape, latent_size: int, place: str
+) -> dict[str, Any]:
   decoder = _pop_section(spec, 'decoder', place)
   prior = _pop_section(spec, 'prior', place)
   return {
-    'dynamics': _latent_prior(prior, spec['latent_size'], f'{place}.prior'),
+    'dynamics': _latent_prior(prior, latent_size, f'{place}.prior'),
     'decoder': _network(DECODERS, decoder, event_shape, f'{place}.decoder'),
   }
 
 
-def _srnn(spec: dict[str, Any], event_shape: EventShape, place: str) -> dict[str, Any]:
+def _srnn(
+  spec: dict[str, Any], event_shape: EventShape, latent_size: int, place: str
+) -> dict[str, Any]:
   del event_shape
   prior = _pop_section(spec, 'prior', place)
   return {
-    'prior_heads': _heads(prior, spec['latent_size'], f'{place}.prior'),
-    'transition_network': schema.construct(JointMLP, prior, f'{place}.prior'),
-    **_constructed(spec, place, recurrence=Recurrence, decoder=JointMLP, embedding=MLP),
+    'prior_network': _normal_network(prior, latent_size, f'{place}.prior'),
+    **_constructed(spec, place, recurrence=Recurrence, decoder=MLP, embedding=MLP),
   }
 
 
-def _vrnn(spec: dict[str, Any], event_shape: EventShape, place: str) -> dict[str, Any]:
+def _vrnn(
+  spec: dict[str, Any], event_shape: EventShape, latent_size: int, place: str
+) -> dict[str, Any]:
   del event_shape
   prior = _pop_section(spec, 'prior', place)
   networks = _constructed(
     spec,
     place,
     recurrence=Recurrence,
-    decoder=JointMLP,
+    decoder=MLP,
     observation_network=MLP,
     latent_network=MLP,
   )
-  return {
-    'prior_heads': _heads(prior, spec['latent_size'], f'{place}.prior'),
-    'transition_network': schema.construct(MLP, prior, f'{place}.prior'),
-    **networks,
-  }
+  return {'prior_network': _normal_network(prior, latent_size, f'{place}.prior'), **networks}
 
 
-def _svg(spec: dict[str, Any], event_shape: EventShape, place: str) -> dict[str, Any]:
+def _svg(
+  spec: dict[str, Any], event_shape: EventShape, latent_size: int, place: str
+) -> dict[str, Any]:
   frames, decoder = _pop_section(spec, 'frame_encoder', place), _pop_section(spec, 'decoder', place)
   prior, predictor = _pop_section(spec, 'prior', place), _pop_section(spec, 'predictor', place)
   kinds = frames.get('name'), decoder.get('name')
@@ -187,31 +213,44 @@ def _svg(spec: dict[str, Any], event_shape: EventShape, place: str) -> dict[str,
       f'{place}.decoder: {kinds[1]} of {halvings[1]} widths can not see the maps of a '
       f"frame_encoder {kinds[0]} of {halvings[0]}; use the same, or {place}.skips='none'"
     )
+  heads = _heads(prior, latent_size, f'{place}.prior')
   return {
     'frame_encoder': encoder,
     'decoder': maps,
-    'prior_heads': _heads(prior, spec['latent_size'], f'{place}.prior'),
-    'prior_recurrence': schema.construct(Recurrence, prior, f'{place}.prior'),
+    'prior_network': NormalNetwork(MLP(depth=0), heads),
+    'prior_recurrence': _constructed_one(Recurrence, prior, f'{place}.prior'),
     'predictor': schema.construct(
       FramePredictor, predictor, f'{place}.predictor', size=encoder.features
     ),
   }
 
 
-# What a model has beside encoder, inference and likelihood: (spec, event_shape, place) -> fields.
+# What a model has beside encoder, inference and likelihood, from (spec, event_shape, Z, place).
 OWN_PARTS = {SLVM: _slvm, SRNN: _srnn, VRNN: _vrnn, SVG: _svg}
 
 
 def _constructed(spec: dict[str, Any], place: str, **classes: type) -> dict[str, Any]:
-  """Parts whose sections have one possible class each."""
+  """Builds parts whose sections have one possible class each."""
   return {
-    name: schema.construct(cls, _pop_section(spec, name, place), f'{place}.{name}')
+    name: _constructed_one(cls, _pop_section(spec, name, place), f'{place}.{name}')
     for name, cls in classes.items()
   }
 
 
+def _constructed_one(cls: type, spec: dict[str, Any], place: str) -> Any:
+  """Builds a part; recurrences are of vectors."""
+  given = {'map_shape': (), 'kernel': 3} if cls is Recurrence else {}
+  return schema.construct(cls, spec, place, **given)
+
+
+def _normal_network(spec: dict[str, Any], latent_size: int, place: str) -> NormalNetwork:
+  """Builds dense layers with heads for mean and log-scale of z, from a prior's section."""
+  heads = _heads(spec, latent_size, place)
+  return NormalNetwork(schema.construct(MLP, spec, place), heads)
+
+
 def _heads(spec: dict[str, Any], latent_size: int, place: str) -> LocLogScale:
-  """Mean and log-scale of z, from the keys of a prior's section that say how."""
+  """Builds the heads, from the keys of a prior's section that concern them."""
   keys = ('log_scale_low', 'log_scale_high')
   own = {key: spec.pop(key) for key in keys if key in spec}
   initialization = spec.pop('head_initialization', '') or spec.get('initialization', 'lecun')
@@ -220,24 +259,40 @@ def _heads(spec: dict[str, Any], latent_size: int, place: str) -> LocLogScale:
 
 
 def _inference(spec: dict[str, Any], place: str, latent_size: int, encoder: Any) -> Inference:
-  """An inference procedure; an iterative one may begin at the posterior of another."""
+  """Builds an inference procedure; an iterative one may begin at the posterior of another."""
   cls = schema.lookup(INFERENCES, spec.pop('name', None), f'{place}.name')
-  if cls is not Iterative:
-    return schema.construct(cls, spec, place, latent_size=latent_size, encoder=encoder)
-  start = _pop_section(spec, 'start', place)
-  schema.lookup({AT_PRIOR: None, 'direct': None}, start.get('name'), f'{place}.start.name')
-  unseen = start['name'] != AT_PRIOR or not spec.get('observation', False)
-  if spec.get('smoothing') and unseen:
-    raise ConfigError(
-      f'{place}.smoothing={spec["smoothing"]}: these iterations see no observation; use 0, or '
-      f'{place}.start.smoothing, or {place}.observation=True with start.name=prior'
-    )
-  if start['name'] == AT_PRIOR:
-    schema.check_keys(start, ('name',), f'{place}.start')
-    given = {'start': None, 'encoder': encoder}
-  else:
-    given = {'start': _inference(start, f'{place}.start', latent_size, encoder), 'encoder': None}
-  return schema.construct(cls, spec, place, latent_size=latent_size, **given)
+  start = None
+  if cls is Iterative:
+    section = _pop_section(spec, 'start', place)
+    schema.lookup({AT_PRIOR: None, 'direct': None}, section.get('name'), f'{place}.start.name')
+    unseen = section['name'] != AT_PRIOR or not spec.get('observation', False)
+    if spec.get('smoothing') and unseen:
+      raise ConfigError(
+        f'{place}.smoothing={spec["smoothing"]}: these iterations see no observation; use 0, or '
+        f'{place}.start.smoothing, or {place}.observation=True with start.name=prior'
+      )
+    if section['name'] == AT_PRIOR:
+      schema.check_keys(section, ('name',), f'{place}.start')
+    else:
+      start = _inference(section, f'{place}.start', latent_size, encoder)
+  given: dict[str, Any] = {'latent_size': latent_size, 'backward': _smoothing(spec, place)}
+  given['encoder'] = None if start is not None else encoder
+  if cls is Iterative:
+    given['start'] = start
+  elif cls is Direct:
+    given.update(network=None, head_size=0)
+  return schema.construct(cls, spec, place, **given)
+
+
+def _smoothing(spec: dict[str, Any], place: str) -> Recurrence | None:
+  """Builds the recurrence from the last step to the first, of `smoothing` units, 0 being none."""
+  size, cell = spec.pop('smoothing', 0), spec.pop('smoothing_cell', 'gru')
+  if type(size) is not int or size < 0:
+    raise ConfigError(f'{place}.smoothing={size!r} must be an integer, 0 or more')
+  if cell not in CELLS:
+    hint = nearest(str(cell), CELLS) or f'; it is one of {", ".join(CELLS)}'
+    raise ConfigError(f'{place}.smoothing_cell={cell!r} is unknown{hint}')
+  return Recurrence(size, cell) if size else None
 
 
 def _likelihood(spec: dict[str, Any], event_shape: EventShape, place: str, bin_width: float) -> Any:

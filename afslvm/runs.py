@@ -53,6 +53,7 @@ class TrainedRun:
       self.parts.data['length'],
       distributed.replicated(mesh),
       self.parts.train.batch_size if self.parts.data.get('stateful') else 0,
+      self.parts.objective.is_online,
     )
     return checkpoint.restore_step(self.path / 'checkpoints', self.checkpoint['step'], target)
 

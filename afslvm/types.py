@@ -12,4 +12,5 @@ import numpy as np
 Array: TypeAlias = jax.Array | np.ndarray
 EventShape: TypeAlias = tuple[int, ...]
 PyTree: TypeAlias = Any
-Temperature: TypeAlias = float | Array | tuple[float | Array, float | Array]
+ScalarOrArray: TypeAlias = float | Array
+Temperature: TypeAlias = ScalarOrArray | tuple[ScalarOrArray, ScalarOrArray]

@@ -82,7 +82,7 @@ MLP = {'name': 'mlp', **LAYERS}
 LATENT_HEADS = {'log_scale_low': -7.5, 'log_scale_high': 2.5, 'head_initialization': ''}
 RECURRENCE = {'features': 256, 'cell': 'lstm'}
 FRAME_PREDICTOR = {'features': 256, 'layers': 2}
-LATENT = {'gradients': 'bptt', 'unroll': 1, 'remat': False}
+LATENT = {'given': 0, 'clean_inputs': False, 'unroll': 1, 'remat': False}
 LSTM_PRIOR = {
   'name': 'lstm',
   'features': 256,
@@ -150,6 +150,7 @@ OBJECTIVE = {
   'num_samples': 1,
   'resample_threshold': 0.5,
   'first_scored': 0,
+  'gradients': 'bptt',
   'kl_initial_weight': 1.0,
   'kl_warmup_steps': 0,
   'kl_warmup_power': 1.0,
@@ -263,7 +264,7 @@ def standard_normal() -> dict:
 
 
 def slvm(
-  latent_size: int,
+  latent_shape: int,
   *,
   encoder: dict,
   decoder: dict,
@@ -275,7 +276,7 @@ def slvm(
   mlp = {'encoder': encoder.get('name') == 'mlp', 'decoder': decoder.get('name') == 'mlp'}
   return {
     'name': 'slvm',
-    'latent_size': latent_size,
+    'latent_shape': latent_shape,
     **LATENT,
     'encoder': {**(MLP if mlp['encoder'] else DCGAN_ENCODER), **encoder},
     'decoder': {**(MLP if mlp['decoder'] else DCGAN_DECODER), **decoder},
@@ -285,11 +286,11 @@ def slvm(
   }
 
 
-def srnn(latent_size: int, parts: dict, **options) -> dict:
+def srnn(latent_shape: int, parts: dict, **options) -> dict:
   """SRNN; `parts` are embedding, recurrence, prior, decoder, encoder, inference and likelihood."""
   return {
     'name': 'srnn',
-    'latent_size': latent_size,
+    'latent_shape': latent_shape,
     **LATENT,
     'posterior_sees_latent': False,
     'dropout': 0.0,
@@ -299,11 +300,11 @@ def srnn(latent_size: int, parts: dict, **options) -> dict:
   }
 
 
-def vrnn(latent_size: int, parts: dict, **options) -> dict:
+def vrnn(latent_shape: int, parts: dict, **options) -> dict:
   """VRNN; `parts` are those of SRNN, observation_network and latent_network for embedding."""
   return {
     'name': 'vrnn',
-    'latent_size': latent_size,
+    'latent_shape': latent_shape,
     **LATENT,
     **options,
     'observation_network': {**LAYERS, **parts['observation_network']},
@@ -312,7 +313,7 @@ def vrnn(latent_size: int, parts: dict, **options) -> dict:
   }
 
 
-def svg(latent_size: int, parts: dict, **options) -> dict:
+def svg(latent_shape: int, parts: dict, **options) -> dict:
   """SVG; `parts` are frame_encoder, decoder, prior, predictor, inference and likelihood.
 
   Encoder and decoder are VGG's, or DCGAN's where the first is; the inference is shown encoded
@@ -321,7 +322,7 @@ def svg(latent_size: int, parts: dict, **options) -> dict:
   dcgan = parts['frame_encoder'].get('name') == 'dcgan'
   return {
     'name': 'svg',
-    'latent_size': latent_size,
+    'latent_shape': latent_shape,
     **LATENT,
     'skips': 'context',
     'num_skip_frames': 5,

@@ -55,7 +55,7 @@ def vrnn(num_iterations: int = 0):
     'inference': inference,
     'likelihood': {**BINS, 'log_scale_low': -10.0, 'log_scale_high': 2.5},
   }
-  model = common.vrnn(200, parts, gradients='em')
+  model = common.vrnn(200, parts)
   return _experiment(model, 1e-4 if num_iterations else 1e-3)
 
 
@@ -73,7 +73,7 @@ def srnn(num_iterations: int = 0):
     'inference': inference,
     'likelihood': {**BINS, 'log_scale_low': -5.0, 'log_scale_high': 2.5},
   }
-  model = common.srnn(256, parts, gradients='em')
+  model = common.srnn(256, parts)
   config = _experiment(model, 1e-4 if num_iterations else 1e-3)
   config.optimizer.clip_norm = 1000.0
   config.objective.kl_initial_weight = 0.0
@@ -86,7 +86,7 @@ def _experiment(model: dict, learning_rate: float):
   config = common.experiment(
     data={**common.TIMIT, 'length': LENGTH, 'dequantisation': 'none'},
     model=model,
-    objective={'first_scored': 1},
+    objective={'first_scored': 1, 'gradients': 'em'},
     optimizer={'learning_rate': learning_rate, 'schedule': 'exponential', 'clip_norm': 0.0},
     train={
       'num_steps': NUM_STEPS,

@@ -38,15 +38,16 @@ SETS = {
   'muse_data': MusicSet(HIGHWAY, 1500),
   'nottingham': MusicSet(HIGHWAY, 1500),
 }
-# Row of the table -> inference (of the paper's update), and what else differs from the paper.
+# Row of the table -> inference (of the paper's update), and what else of the model differs from the
+# paper; BPTT are the rows trained by the gradient of the bound itself.
 ROWS = {
   'direct': (DIRECT, {}),
-  'direct_bptt': (DIRECT, {'gradients': 'bptt'}),
+  'direct_bptt': (DIRECT, {}),
   'direct_residual': (RESIDUAL, {'posterior_sees_latent': True}),
   'avf1': ({'num_iterations': 1}, {}),
   'avf2': ({'num_iterations': 2}, {}),
   'avf5': ({'num_iterations': 5}, {}),
-  'avf1_bptt': ({'num_iterations': 1}, {'gradients': 'bptt'}),
+  'avf1_bptt': ({'num_iterations': 1}, {}),
   'avf1_observation': ({'num_iterations': 1, 'observation': True}, {}),
   # Layer normalisation of the mean would undo what q begins with, so it is never on here; gates
   # that are mostly shut keep it at first.
@@ -62,6 +63,8 @@ ROWS = {
     {'posterior_sees_latent': True},
   ),
 }
+
+BPTT = ('direct_bptt', 'avf1_bptt')
 
 
 def music(name: str, row: str):
@@ -80,8 +83,13 @@ def music(name: str, row: str):
   }
   config = common.experiment(
     data={**common.MUSIC[name], 'length': LENGTH, 'dequantisation': 'none'},
-    model=common.srnn(100, parts, **{'gradients': 'em', **changes}),
-    objective={'first_scored': 1, 'kl_initial_weight': 0.0, 'kl_warmup_power': 2.0},
+    model=common.srnn(100, parts, **changes),
+    objective={
+      'gradients': 'bptt' if row in BPTT else 'em',
+      'first_scored': 1,
+      'kl_initial_weight': 0.0,
+      'kl_warmup_power': 2.0,
+    },
     optimizer={
       'learning_rate': 1e-3,
       'schedule': 'cosine',

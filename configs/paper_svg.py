@@ -43,13 +43,12 @@ def get_config(inference: dict, train: dict):
         'log_scale_high': 10.0,
       },
     },
-    gradients='em',
     skips='none',
   )
   config = common.experiment(
     data={**common.KTH, 'length': 21, 'dequantisation': 'discretised'},
     model=model,
-    objective={'first_scored': 1},
+    objective={'first_scored': 1, 'gradients': 'em'},
     optimizer={'learning_rate': 1e-4, 'schedule': 'exponential', 'clip_norm': 0.0},
     train={
       'batch_size': 20,

@@ -14,7 +14,7 @@ def get_config(num_flows: int, latent: bool):
   data, train = {**common.KTH, 'persons': 'svg'}, {'num_steps': 800, 'batch_size': 8}
   if latent:
     config = small_slvm.get_config(
-      num_flows, data, train, widths=WIDTHS, latent_size=32, hidden=128
+      num_flows, data, train, widths=WIDTHS, latent_shape=32, hidden=128
     )
   else:
     config = small_flows.get_config(num_flows, data, train)

@@ -15,12 +15,12 @@ def get_config(
   data: dict,
   train: dict,
   widths: tuple[int, ...] = (16, 32),
-  latent_size: int = 16,
+  latent_shape: int = 16,
   hidden: int = 64,
 ):
   layers = 1 if num_flows else 2
   base = common.slvm(
-    latent_size,
+    latent_shape,
     encoder={'widths': widths, 'features': hidden, 'input_bound': 10.0 if num_flows else 0.0},
     decoder={'widths': widths[::-1]},
     prior={'features': hidden, 'hidden': hidden, 'layers': layers},

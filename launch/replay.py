@@ -28,6 +28,7 @@ def main(argv: list[str]):
   from afslvm import runs
   from afslvm.objectives.objective import make_loss
   from afslvm.training import checkpoint, gradients, replay
+  from afslvm.training.optimizer import make_optimizers
 
   args = cli.FLAGS
   folder = pathlib.Path(args.workdir).expanduser() / 'debug'
@@ -40,7 +41,8 @@ def main(argv: list[str]):
   run = runs.open_run(args.workdir, str(step))
   parts, (state, _) = run.parts, run.restore()
   dequantisation = parts.data['dequantisation']
-  loss = make_loss(parts.objective, parts.model, dequantisation)
+  _, online = make_optimizers(parts.optimizer, parts.train.num_steps, parts.objective.is_online)
+  loss = make_loss(parts.objective, parts.model, dequantisation, online)
   accumulate = parts.train.accumulate
   gradient = gradients.make_gradient(loss, dequantisation, accumulate)
   found = replay.replay(gradient, state, batch, step, parts.seed)

@@ -16,7 +16,7 @@ from afslvm.likelihoods.bernoulli import Bernoulli
 from afslvm.likelihoods.discretized_gaussian import DiscretizedGaussian
 from afslvm.likelihoods.gaussian import Gaussian
 from afslvm.models.base import SequenceModel, StepTerms
-from afslvm.models.priors import FlowPrior, LSTMPrior
+from afslvm.models.priors import FlowPrior, LSTMPrior, NormalNetwork
 from afslvm.models.slvm import SLVM
 from afslvm.models.srnn import SRNN
 from afslvm.models.standard_normal import StandardNormal
@@ -26,12 +26,14 @@ from afslvm.models.vrnn import VRNN
 from afslvm.networks.conv import Normalization
 from afslvm.networks.dcgan import DcganDecoder, DcganEncoder
 from afslvm.networks.heads import LocLogScale
-from afslvm.networks.mlp import MLP, JointMLP
+from afslvm.networks.maps import MapDecoder, MapEncoder, MapNetwork
+from afslvm.networks.mlp import MLP
 from afslvm.networks.recurrent import Recurrence
 from afslvm.networks.vgg import VggDecoder, VggEncoder
 
 FRAME, VECTOR = (4, 6, 2), (3,)
 LATENT = 2
+MAP = (2, 3, 2)  # of latent variables that are maps: half of a frame
 
 
 def conv(**options):
@@ -76,50 +78,85 @@ def binned():
   return DiscretizedGaussian(VECTOR, bin_width=0.1)
 
 
-def _recurrent(inference, likelihood, gradients, options):
+def _recurrent(inference, likelihood, options):
   return {
-    'latent_size': LATENT,
+    'latent_shape': (LATENT,),
     'likelihood': likelihood or Gaussian(VECTOR),
     'inference': inference or direct(**options),
-    'gradients': gradients,
-    'prior_heads': LocLogScale(LATENT),
-    'decoder': JointMLP(5, depth=2),
+    'decoder': MLP(5, depth=2),
   }
 
 
-def srnn(
-  cell='lstm', inference=None, likelihood=None, gradients='bptt', posterior_sees_latent=False, **q
-):
+def srnn(cell='lstm', inference=None, likelihood=None, posterior_sees_latent=False, **q):
+  body = MLP(5, depth=1, activation='clipped_leaky_relu')
   return SRNN(
     VECTOR,
     recurrence=Recurrence(4, cell),
-    transition_network=JointMLP(5, activation='clipped_leaky_relu'),
+    prior_network=NormalNetwork(body, LocLogScale(LATENT)),
     embedding=MLP(features=3, depth=1),
     posterior_sees_latent=posterior_sees_latent,
-    **_recurrent(inference, likelihood, gradients, q),
+    **_recurrent(inference, likelihood, q),
   )
 
 
-def vrnn(inference=None, likelihood=None, gradients='bptt', **q):
+def vrnn(inference=None, likelihood=None, **q):
   return VRNN(
     VECTOR,
     recurrence=Recurrence(4),
     observation_network=MLP(features=5, depth=1),
     latent_network=MLP(features=5, depth=1),
-    transition_network=MLP(features=5, depth=1),
-    **_recurrent(inference, likelihood, gradients, q),
+    prior_network=NormalNetwork(MLP(features=5, depth=1), LocLogScale(LATENT)),
+    **_recurrent(inference, likelihood, q),
   )
 
 
-def slvm(
-  event_shape=VECTOR,
-  dynamics=None,
-  layers=1,
-  residual=False,
-  inference=None,
-  gradients='bptt',
-  **likelihood,
-):
+def conv_direct(**options):
+  """A posterior of maps, whose latent variables are flat for everything but its networks."""
+  return Direct(
+    math.prod(MAP), network=MapNetwork(3), head_size=MAP[-1], **{'layers': 0, **options}
+  )
+
+
+def conv_avf(**options):
+  return Iterative(math.prod(MAP), **{'features': 6, 'depth': 1, **options})
+
+
+def map_recurrence():
+  return Recurrence(3, 'gru', map_shape=MAP[:2])
+
+
+def conv_srnn(inference=None, posterior_sees_latent=False, **options):
+  """SRNN on frames, with latent variables that are maps, of ordinary parts."""
+  return SRNN(
+    FRAME,
+    latent_shape=MAP,
+    likelihood=Gaussian(FRAME, mean_activation='sigmoid'),
+    inference=inference or conv_direct(),
+    recurrence=Recurrence(3, map_shape=MAP[:2]),
+    embedding=MapEncoder((4,), normalization='group'),
+    prior_network=NormalNetwork(MapNetwork(3), LocLogScale(MAP[-1])),
+    decoder=MapDecoder((4,), normalization='group'),
+    posterior_sees_latent=posterior_sees_latent,
+    **options,
+  )
+
+
+def conv_vrnn(inference=None):
+  """VRNN likewise."""
+  return VRNN(
+    FRAME,
+    latent_shape=MAP,
+    likelihood=Gaussian(FRAME, mean_activation='sigmoid'),
+    inference=inference or conv_direct(),
+    recurrence=Recurrence(3, 'gru', map_shape=MAP[:2]),
+    observation_network=MapEncoder((4,)),
+    latent_network=MapNetwork(3),
+    prior_network=NormalNetwork(MapNetwork(3), LocLogScale(MAP[-1])),
+    decoder=MapDecoder((4,)),
+  )
+
+
+def slvm(event_shape=VECTOR, dynamics=None, layers=1, residual=False, inference=None, **likelihood):
   """SLVM of MLPs for vectors, of DCGAN's networks for frames."""
   encoder, decoder = MLP(features=5, depth=1), MLP(features=5, depth=1)
   if len(event_shape) == 3:
@@ -127,17 +164,16 @@ def slvm(
     decoder = DcganDecoder(frame_size=event_shape[:2], widths=(4,))
   return SLVM(
     event_shape,
-    latent_size=LATENT,
+    latent_shape=(LATENT,),
     likelihood=Gaussian(event_shape, **likelihood),
     inference=inference
     or Direct(LATENT, encoder=encoder, hidden=3, layers=layers, residual=residual),
-    gradients=gradients,
     dynamics=dynamics or lstm_prior(layers=layers),
     decoder=decoder,
   )
 
 
-def svg(networks='dcgan', inference=None, gradients='bptt', **options):
+def svg(networks='dcgan', inference=None, **options):
   """SVG on frames, with the networks of DCGAN and BatchNorm, or of VGG and GroupNorm."""
   if networks == 'dcgan':
     encoder = DcganEncoder(widths=(4,), features=8, last_activation='tanh')
@@ -147,14 +183,13 @@ def svg(networks='dcgan', inference=None, gradients='bptt', **options):
     decoder = VggDecoder(FRAME[:2], widths=(4,), depths=(2,), normalization='group')
   return SVG(
     FRAME,
-    latent_size=LATENT,
+    latent_shape=(LATENT,),
     likelihood=Gaussian(FRAME, mean_activation='sigmoid'),
     inference=inference or Direct(LATENT, hidden=3, layers=1),
-    gradients=gradients,
     frame_encoder=encoder,
     decoder=decoder,
     prior_recurrence=Recurrence(4),
-    prior_heads=LocLogScale(LATENT),
+    prior_network=NormalNetwork(MLP(depth=0), LocLogScale(LATENT)),
     predictor=FramePredictor(8, features=3, layers=2),
     **options,
   )
@@ -182,10 +217,9 @@ MODELS = {
   '2 flows around slvm dcgan batch': lambda: flows(
     2, conv(), base=slvm(FRAME, layers=2, mean_activation='sigmoid', log_scale_bound='clip')
   ),
-  'slvm dcgan batch avf em': lambda: slvm(
+  'slvm dcgan batch avf': lambda: slvm(
     FRAME,
     inference=avf(update_rule='learned_sgd', gradient_scale=0.05, num_draws=2),
-    gradients='em',
   ),
   'flow around slvm avf': lambda: flows(
     1, dense(), base=slvm(inference=avf(num_iterations=2, errors=True, observation=True))
@@ -194,15 +228,23 @@ MODELS = {
   'srnn gru residual bernoulli': lambda: srnn(
     'gru', likelihood=Bernoulli(VECTOR), posterior_sees_latent=True, residual=True
   ),
-  'srnn em': lambda: srnn(gradients='em'),
-  'srnn avf from residual em': lambda: srnn(
-    inference=avf(start=direct(residual=True), gradient_encoding='log_sign'), gradients='em'
+  'srnn smoothing': lambda: srnn(inference=direct(backward=Recurrence(3, 'gru'))),
+  'srnn avf from residual': lambda: srnn(
+    inference=avf(start=direct(residual=True), gradient_encoding='log_sign')
   ),
   'srnn vfem': lambda: srnn(inference=avf(update_rule='adam', num_iterations=3)),
   'vrnn': lambda: vrnn(),
   'vrnn discretized avf': lambda: vrnn(inference=avf(normalize_mean=True), likelihood=binned()),
   'svg dcgan batch': lambda: svg(num_skip_frames=2),
-  'svg vgg avf em': lambda: svg('vgg', avf(depth=1), 'em', skips='last'),
+  'svg vgg avf': lambda: svg('vgg', avf(depth=1), skips='last'),
+  'conv srnn': lambda: conv_srnn(),
+  'conv srnn residual': lambda: conv_srnn(conv_direct(residual=True), True),
+  'conv srnn smoothing': lambda: conv_srnn(conv_direct(backward=map_recurrence())),
+  'conv srnn avf': lambda: conv_srnn(conv_avf(observation=True)),
+  'flow around conv srnn avf from residual': lambda: flows(
+    1, conv(), base=conv_srnn(conv_avf(start=conv_direct(residual=True)))
+  ),
+  'conv vrnn batch': lambda: conv_vrnn(),
 }
 KINDS = ('slvm', 'srnn', 'vrnn', 'svg')
 LATENT_MODELS = [name for name in MODELS if any(kind in name for kind in KINDS)]
@@ -232,24 +274,32 @@ class Recurrent(SequenceModel):
     state = self.cell(state, jnp.concatenate([x_t, z_t], axis=-1))[0]
     return state, StepTerms(log_prob, kl, jnp.zeros_like(kl), jnp.ones(kl.shape, bool))
 
-  def predict(self, state, temperature=1.0):
+  def predict(self, state, temperature=1.0, limit=None):
     noise = jax.random.normal(self.make_rng('sample'), (state.shape[0], 2))
     z_t = self.prior(state) + temperature * noise
     x_t = self.mean(self.normalize(jnp.concatenate([state, z_t], axis=-1)))
+    x_t = limit(x_t) if limit else x_t
     return self.cell(state, jnp.concatenate([x_t, z_t], axis=-1))[0], x_t
 
 
 def given_noise(model, noise):
-  """Variables that give the latent noise, [B, T, Z] of the steps that the core sees, or [Z]."""
-  if model.core is model:
-    if model.bound == 'exact':
-      return {}
-    estimates, draws = model.inference.noise_shape
+  """Variables that give the latent noise, [B, T, Z] of the steps that the core sees, or a number."""
+  core = model.core
+  if core.bound == 'exact':
+    return {}
+  if jnp.ndim(noise) == 0:
+    noise = noise * jnp.resize(jnp.array([1.0, -2.75, 0.6]), core.latent_size)
+  given = {'latent': noise}
+  for name, count in (('free_energy', estimates(core)), ('judged', core.inference.num_trained)):
+    draws = (core.inference.noise_shape or (0, 1))[1]
     other = jnp.stack([0.5 * noise + s for s in range(draws)], axis=-2)
-    other = jnp.stack([other - 0.1 * n for n in range(estimates)], axis=-3)
-    return {'noise': {'latent': noise, 'free_energy': other}}
-  inner = given_noise(model.base, noise)
-  return {'noise': {'base': inner['noise']}} if inner else {}
+    given[name] = jnp.stack([other - 0.1 * n for n in range(max(count, 1))], axis=-3)
+  return {'noise': model.at_core(given)}
+
+
+def estimates(core):
+  """How many estimates of F_t a step takes."""
+  return (core.inference.noise_shape or (0, 1))[0]
 
 
 def data(model, batch=3, steps=9, seed=0):

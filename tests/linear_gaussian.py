@@ -1,4 +1,4 @@
-"""A linear-Gaussian state space model as a leaf of the latent variable engine, nothing learned.
+"""A linear-Gaussian state space model as a leaf of the filtering engine, nothing learned.
 
 Two dimensions by themselves; everything about them is known in closed form (`tests/oracles.py`).
 """
@@ -10,7 +10,7 @@ import numpy as np
 from afslvm.distributions.normal import Normal
 from afslvm.inference.base import Inference, Inferred
 from afslvm.likelihoods.base import ConditionalLikelihood
-from afslvm.models.latent import LatentVariableModel
+from afslvm.models.state_space import StateSpaceModel
 
 SIZE = 2
 TRANSITION, EMISSION, NOISE = (0.9, -0.6), (1.3, 0.8), (0.5, 0.9)
@@ -25,22 +25,18 @@ class Emission(ConditionalLikelihood):
     loc = features * jnp.array(EMISSION)
     return Normal(loc, jnp.broadcast_to(jnp.log(jnp.array(OBSERVED)), loc.shape))
 
-  def log_prob(self, features, x):
+  def log_prob(self, features, x, mask=None):
     return self.distribution(features).log_prob(x).sum(axis=-1)
 
-  def sample(self, features, temperature=1.0):
-    noise = jax.random.normal(self.make_rng('sample'), features.shape)
-    return self.distribution(features).sample(noise, temperature)
+  def sample(self, features, key, temperature=1.0):
+    return self.distribution(features).sample(jax.random.normal(key, features.shape), temperature)
 
-  def mean(self, features):
+  def predict(self, features):
     return self.distribution(features).loc
 
   def error(self, features, x):
     normal = self.distribution(features)
     return (x - normal.loc) * jnp.exp(-2 * normal.log_scale)
-
-  def saturation(self, features):
-    return jnp.zeros(features.shape[0])
 
 
 class Message(Inference):
@@ -68,46 +64,39 @@ class Message(Inference):
       later = transition * shrunk * precision, shrunk * mean
     return jnp.stack(messages[::-1], axis=1)
 
-  def initial_state(self, batch_size):
-    return jnp.zeros((batch_size, 0))
-
-  def infer(self, state, observed, context, prior, free_energy=None):
-    precision, weighted = jnp.split(observed, 2, axis=-1)
+  def infer(self, state, encoded, history, prior=None, free_energy=None):
+    precision, weighted = jnp.split(encoded, 2, axis=-1)
     before = jnp.exp(-2 * prior.log_scale)
     loc = (before * prior.loc + weighted) / (before + precision)
     log_scale = -0.5 * jnp.log(before + precision)
     return Inferred(state, Normal(loc + self.shift, log_scale + self.log_stretch))
 
 
-class LinearGaussian(LatentVariableModel):
+class LinearGaussian(StateSpaceModel):
   """The state is the prior of the next z."""
 
-  def initial_latent(self, batch_size):
+  def initial(self, batch_size):
     scale = jnp.broadcast_to(jnp.log(jnp.array(FIRST)), (batch_size, SIZE))
     return Normal(jnp.zeros((batch_size, SIZE)), scale)
 
-  def prior(self, state):
+  def prior(self, state, seen_t):
     return state
 
-  def context(self, state):
-    return state.loc
-
-  def features(self, state, z_t):
+  def emission(self, state, z_t, seen_t, mask_t):
     return z_t
 
-  def transition(self, state, z_t, encoded_t):
+  def transition(self, state, z_t, seen_t):
     scale = jnp.broadcast_to(jnp.log(jnp.array(NOISE)), z_t.shape)
     return Normal(z_t * jnp.array(TRANSITION), scale)
 
 
-def make(inference=None, gradients='bptt', **message):
+def make(inference=None, **message):
   """The model with an inference procedure; by default the exact filtering posterior."""
   return LinearGaussian(
     (SIZE,),
-    latent_size=SIZE,
+    latent_shape=(SIZE,),
     likelihood=Emission((SIZE,)),
     inference=inference or Message(SIZE, **message),
-    gradients=gradients,
   )
 
 

@@ -46,7 +46,7 @@ class GivenNoise(SequenceModel):
     zeros = jnp.zeros(x_t.shape[0])
     return state, StepTerms(zeros, zeros, zeros, zeros == 0)
 
-  def predict(self, state, temperature=1.0):
+  def predict(self, state, temperature=1.0, limit=None):
     noise = jnp.asarray(self.noise, jnp.float32).reshape(state.shape[0], -1, *self.event_shape)
     return state + 1, jnp.take(noise, state[0, 0], axis=1)
 

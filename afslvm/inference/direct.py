@@ -1,34 +1,35 @@
 """Direct amortised inference: one pass of a network per step (AF paper Section 4.1)."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import jax.numpy as jnp
+import flax.linen as nn
 
 from afslvm.distributions.normal import Normal
 from afslvm.inference.base import Inference, Inferred, StepFreeEnergy
 from afslvm.networks import conv, mlp
 from afslvm.networks.heads import LocLogScale
 from afslvm.networks.recurrent import Carry, LSTMStack
-from afslvm.types import Array
+from afslvm.types import PyTree
 
 
 class Direct(Inference):
-  """[observation, context] -> dense layers -> LSTM layers -> mean and log-scale.
+  """(encoded, history) -> dense layers -> LSTM layers -> mean and log-scale.
 
   Attributes:
     features: width of the dense layers.
-    depth: dense layers (VRNN: 4, AF paper: 0); the first one's product with the observations is
-      made for all steps at once.
+    depth: number of dense layers (VRNN: 4, AF paper: 0).
     activation: of the dense layers, one of `mlp.ACTIVATIONS`.
     dropout: of the dense layers.
     hidden: units of each LSTM layer (AF paper: 256).
-    layers: LSTM layers (AF paper: 2 for SLVM, 1 under flows).
+    layers: number of LSTM layers (AF paper: 2 for SLVM, 1 under flows).
     residual: the network gives the difference to the prior's mean, RES_q of SRNN (Fraccaro et al.
       2016), so that the posterior begins where the prior is.
     log_scale_low: least log-scale of z (AF paper: -15).
     log_scale_high: greatest log-scale of z (AF paper: 5).
     initialization: of the linear layers, one of `conv.INITIALIZATIONS`.
     head_initialization: of those that give mean and log-scale; '' is the same.
+    network: a network that stands for the dense layers, such as convolutions on maps.
+    head_size: numbers that each head gives at every place of a map; 0, for vectors, is Z.
   """
 
   features: int = 256
@@ -42,39 +43,42 @@ class Direct(Inference):
   log_scale_high: float = 5.0
   initialization: str = 'lecun'
   head_initialization: str = ''
+  network: nn.Module | None = None
+  head_size: int = 0
 
-  choices: ClassVar = {
-    **Inference.choices,
+  choices: ClassVar[dict[str, Any]] = {
     **mlp.MLP.choices,
     'head_initialization': ('', *conv.INITIALIZATIONS),
   }
-  limits: ClassVar = {
+  limits: ClassVar[dict[str, Any]] = {
     **Inference.limits,
     **mlp.MLP.limits,
     'hidden': (1, None),
     'layers': (0, None),
+    'head_size': (0, None),
   }
 
   def setup(self):
     """Declares the layers."""
-    super().setup()
-    if self.depth:
-      self.joint = mlp.JointMLP(
-        self.features, self.depth, self.activation, self.dropout, self.initialization
-      )
+    self.body = self.network or mlp.MLP(
+      self.features, self.depth, self.activation, self.dropout, self.initialization
+    )
     self.lstm = LSTMStack(self.hidden, self.layers)
-    init = self.head_initialization or self.initialization
-    self.heads = LocLogScale(self.latent_size, self.log_scale_low, self.log_scale_high, init)
+    self.heads = LocLogScale(
+      self.head_size or self.latent_size,
+      *self.log_scale_bounds,
+      self.head_initialization or self.initialization,
+    )
 
   @property
-  def uses_prior(self) -> bool:
+  def is_sequential(self) -> bool:
     """See base class."""
-    return self.residual
+    return self.residual or self.layers > 0
 
-  def encode(self, evidence: Array, mask: Array) -> Array:
-    """See base class; with dense layers, their product with the observations."""
-    observed = super().encode(evidence, mask)
-    return self.joint.project(observed) if self.depth else observed
+  @property
+  def log_scale_bounds(self) -> tuple[float, float]:
+    """See base class."""
+    return self.log_scale_low, self.log_scale_high
 
   def initial_state(self, batch_size: int) -> Carry:
     """See base class."""
@@ -83,19 +87,16 @@ class Direct(Inference):
   def infer(
     self,
     state: Carry,
-    observed: Array,
-    context: Array,
+    encoded: PyTree,
+    history: PyTree | None,
     prior: Normal | None = None,
     free_energy: StepFreeEnergy | None = None,
   ) -> Inferred:
     """See base class; the free energy has no part in it."""
     del free_energy
-    if self.depth:
-      h = self.joint(observed, context)
-    else:
-      h = jnp.concatenate([observed, context], axis=-1)
-    state, h = self.lstm(state, h)
+    state, h = self.lstm(state, self.body((encoded, history)))
     loc, log_scale = self.heads(h)
     if self.residual:
+      assert prior is not None
       loc = prior.loc + loc
     return Inferred(state, Normal(loc, log_scale))

@@ -4,7 +4,7 @@ The posterior of a step begins at the prior, or where another procedure puts it,
 times by what the gradient of the step free energy F_t tells.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,16 +12,10 @@ import jax.numpy as jnp
 import optax
 
 from afslvm.distributions.normal import Normal
-from afslvm.inference.base import (
-  Inference,
-  Inferred,
-  StepFreeEnergy,
-  Trail,
-  local_objective,
-)
+from afslvm.inference.base import Inference, Inferred, StepFreeEnergy
 from afslvm.networks import conv
 from afslvm.networks.highway import Highway
-from afslvm.networks.mlp import dense
+from afslvm.networks.mlp import dense, join
 from afslvm.types import Array, PyTree
 
 UPDATE_RULES = ('highway', 'learned_sgd', 'sgd', 'adam')
@@ -30,14 +24,14 @@ _NORM_EPSILON = 1e-8  # of the variance: constant vectors become zeros, gradient
 
 
 def layer_norm(v: Array) -> Array:
-  """(v - mean) / standard deviation over the last axis, without gain and bias (AVF paper B)."""
+  """Returns (v - mean) / standard deviation over the last axis, without gain or bias (AVF B)."""
   centered = v - jnp.mean(v, axis=-1, keepdims=True)
   variance = jnp.sum(jnp.square(centered), axis=-1, keepdims=True) / max(v.shape[-1] - 1, 1)
   return centered / jnp.sqrt(variance + _NORM_EPSILON)
 
 
 def log_sign(v: Array, decades: float = 10.0) -> Array:
-  """Magnitude and sign apart, [..., 2 D] in -1..1 or so (Andrychowicz et al. 2016)."""
+  """Returns magnitude and sign apart, [..., 2 D] in -1..1 or so (Andrychowicz et al. 2016)."""
   threshold = jnp.exp(-decades)
   large = jnp.abs(v) >= threshold
   magnitude = jnp.log(jnp.where(large, jnp.abs(v), threshold)) / decades
@@ -46,12 +40,12 @@ def log_sign(v: Array, decades: float = 10.0) -> Array:
 
 
 def encode_gradient(v: Array, encoding: str) -> Array:
-  """One of `ENCODINGS` of a gradient [B, Z]."""
+  """Returns one of `ENCODINGS` of a gradient [B, Z]."""
   return {'layer_norm': layer_norm, 'log_sign': log_sign, 'raw': lambda v: v}[encoding](v)
 
 
 class UpdateNetwork(nn.Module):
-  """f_φ of AVF Eq. 13: from estimates, gradients and what else is seen to the next estimates."""
+  """f_φ of AVF Eq. 13, from an estimate, its gradient and other inputs to the next estimate."""
 
   latent_size: int
   features: int
@@ -62,7 +56,7 @@ class UpdateNetwork(nn.Module):
 
   @nn.compact
   def __call__(self, q: Normal, gradient: Normal, inputs: Array) -> Normal:
-    """q and gradient [B, Z], inputs [B, D] -> q [B, Z].
+    """Maps q and gradient [B, Z] and inputs [B, D] to the next q [B, Z].
 
     `highway` is the paper's output gate, g λ + (1 - g) δ; `learned_sgd`, of its code, is
     λ - g ∇ + δ.
@@ -82,32 +76,40 @@ class UpdateNetwork(nn.Module):
     )
 
 
+class Trace(NamedTuple):
+  """What the network was given before each update; [B, n, ...]."""
+
+  estimates: Normal
+  slopes: Normal  # scaled gradients of F_t there
+  inputs: Array  # [B, n, D], observation and history aside
+
+
 class Iterative(Inference):
   """q begins at p(z_t | ...), or where `start` puts it, and is updated `num_iterations` times.
 
   The gradients are exact derivatives of estimates of F_t, each with noise of its own, as in the
-  paper's code: scored with the noise that its gradient told, an update would learn to fit that
-  noise. So has the draw that goes on to the model, for a posterior that has seen its own noise
-  would not be the density of its draw, and the bound no bound.
+  paper's code. z_t is drawn with fresh noise; otherwise q would depend on the noise of its own draw
+  and the ELBO would not be a bound.
 
   Attributes:
     start: where q begins; None is the prior (Algorithm 1, line 4). Its encoder is then this one's.
-    num_iterations: may be another one in evaluation than in training; with 0 q stays where it was.
+    num_iterations: updates; evaluation may use another number than training, and with 0 q stays
+      where it began.
     update_rule: `highway` and `learned_sgd` are amortised (AVF Eq. 13); `sgd` and `adam` have no
       parameters and make this variational filtering EM.
     gradient_encoding: what the network sees of the gradients, one of `ENCODINGS`.
     estimates: it also sees the current mean and log-scale, each layer-normalised.
     errors: it also sees precision-weighted errors of observation and of latent variable.
-    observation: it also sees the encoded observation and the model's context.
-    num_draws: noise draws of the estimate of F_t (paper: 1).
+    observation: it also sees the encoded observation and the history.
+    num_draws: noise draws of each estimate of F_t (paper: 1).
     features: width of the network's layers (paper: 1,024).
-    depth: its layers (paper: 2; its code's SVG: 1).
+    depth: number of its layers (paper: 2; its code's SVG: 1).
     gate_bias: of its gates; above 0 a fresh `highway` moves little.
     normalize_mean: layer-normalises the mean after each update (paper B: more stable).
     step_size: of `sgd` and `adam`.
     gradient_scale: of the gradient in `learned_sgd` and `raw`; the paper's code has 1 / batch size.
-    second_order: the network's inputs are differentiated too in training, which `em` never does;
-      without it the gradient of the bound lacks that part and costs less.
+    second_order: the network's inputs are differentiated too in training by `bptt`; without it the
+      gradient of the bound lacks that part and costs less.
     log_scale_low: least log-scale of z.
     log_scale_high: greatest log-scale of z.
     initialization: of the linear layers, one of `conv.INITIALIZATIONS` (paper's code: 'xavier').
@@ -132,14 +134,12 @@ class Iterative(Inference):
   log_scale_high: float = 2.5
   initialization: str = 'xavier'
 
-  uses_free_energy: ClassVar = True
-  choices: ClassVar = {
-    **Inference.choices,
+  choices: ClassVar[dict[str, Any]] = {
     'update_rule': UPDATE_RULES,
     'gradient_encoding': ENCODINGS,
     'initialization': conv.INITIALIZATIONS,
   }
-  limits: ClassVar = {
+  limits: ClassVar[dict[str, Any]] = {
     **Inference.limits,
     'num_iterations': (0, 1000),
     'num_draws': (1, None),
@@ -151,11 +151,14 @@ class Iterative(Inference):
 
   def setup(self):
     """Declares the network, where there is one."""
-    super().setup()
     if self.amortized:
       self.network = UpdateNetwork(
-        *(self.latent_size, self.features, self.depth, self.update_rule),
-        *(self.gate_bias, self.initialization),
+        self.latent_size,
+        self.features,
+        self.depth,
+        self.update_rule,
+        self.gate_bias,
+        self.initialization,
       )
 
   @property
@@ -166,20 +169,29 @@ class Iterative(Inference):
   @property
   def sees_future(self) -> bool:
     """Whether it, or what it begins at, smooths."""
-    return self.smoothing > 0 or (self.start is not None and self.start.sees_future)
+    return self.backward is not None or (self.start is not None and self.start.sees_future)
 
   @property
-  def noise_shape(self) -> tuple[int, int]:
+  def noise_shape(self) -> tuple[int, int] | None:
     """See base class."""
-    return self.num_iterations + 1, self.num_draws
+    return (self.num_iterations, self.num_draws) if self.num_iterations else None
 
-  def encode(self, evidence: Array, mask: Array) -> Array:
-    """See base class; nothing, where nobody looks at it."""
+  @property
+  def num_trained(self) -> int:
+    """See base class."""
+    begun = 0 if self.start is None else self.start.num_trained
+    return begun + (self.num_iterations if self.amortized else 0)
+
+  @property
+  def log_scale_bounds(self) -> tuple[float, float]:
+    """See base class."""
+    return self.log_scale_low, self.log_scale_high
+
+  def encode(self, evidence: PyTree, mask: Array) -> PyTree:
+    """See base class; where nobody looks at the observation, nothing is made of it."""
     if self.start is not None:
       return self.start.encode(evidence, mask)
-    if self.observation:
-      return super().encode(evidence, mask)
-    return jnp.zeros((*mask.shape, 0), evidence.dtype)
+    return super().encode(evidence, mask) if self.observation else ()
 
   def initial_state(self, batch_size: int) -> PyTree:
     """See base class."""
@@ -188,139 +200,116 @@ class Iterative(Inference):
   def infer(
     self,
     state: PyTree,
-    observed: Array,
-    context: Array,
-    prior: Normal,
+    encoded: PyTree,
+    history: PyTree | None,
+    prior: Normal | None = None,
     free_energy: StepFreeEnergy | None = None,
   ) -> Inferred:
-    """See base class."""
+    """See base class (Algorithm 1, lines 4-7)."""
+    assert prior is not None
     q = prior
     if self.start is not None:
-      state, q, *_ = self.start.infer(state, observed, context, prior)
-    if self.is_initializing():
-      if self.amortized:  # variables can't be created inside a loop
-        zeros = jax.tree.map(jnp.zeros_like, q)
-        inputs = self._own_inputs(q, zeros, prior, free_energy)
-        self.network(q, zeros, self._with_seen(inputs, observed, context))
+      state, q, _ = self.start.infer(state, encoded, history, prior)
+    if not self.num_iterations:
       return Inferred(state, q)
     assert free_energy is not None
-    return self._iterate(Inferred(state, q), observed, context, prior, free_energy)
+    if self.is_initializing():  # variables can't be created inside a loop
+      seen = self._seen(q, free_energy, prior, 0)
+      moved = self._update(*seen, encoded, history) if self.amortized else q
+      return Inferred(state, moved, jax.tree.map(lambda v: v[:, None], seen))
+    return Inferred(state, *self._iterate(q, encoded, history, prior, free_energy))
 
   def _iterate(
     self,
-    begun: Inferred,
-    observed: Array,
-    context: Array,
+    q: Normal,
+    encoded: PyTree,
+    history: PyTree | None,
     prior: Normal,
     free_energy: StepFreeEnergy,
-  ) -> Inferred:
-    """Algorithm 1, line 6."""
-    local, first, count = free_energy.local, begun.posterior, self.num_iterations
-    hold = jax.lax.stop_gradient if local or not self.second_order else lambda value: value
-    update, optimizer = self._update_function(hold=local), self._optimizer()
-    if local:  # all that is learned from the iterations is learned in `replay`
-      observed, context = hold(observed), hold(context)
+  ) -> tuple[Normal, Trace]:
+    """Returns q after all updates (Algorithm 1, line 6), and what each of them was given."""
+    module, variables = self.unbind()  # so that a loop can call the network
+    optimizer = optax.identity() if self.amortized else self._optimizer()
 
     def iteration(i, carry):
-      q, memory, records = carry
-      energy, slope = free_energy.gradient(q, i)
-      slope = hold(slope)
+      q, memory, trace = carry
+      seen = self._seen(q, free_energy, prior, i)
       if self.amortized:
-        scaled = jax.tree.map(lambda g: self.gradient_scale * g, slope)
-        inputs = hold(self._own_inputs(q, scaled, prior, free_energy, i))
-        moved = update(q, scaled, self._with_seen(inputs, observed, context))
-        seen = (q, scaled, inputs) if local else ()
+        arguments = (*seen, encoded, history)
+        moved = module.apply(variables, *arguments, method=Iterative._update)
       else:
-        changes, memory = optimizer.update(slope, memory, q)
-        moved, seen = optax.apply_updates(q, changes), ()
-      now = jax.lax.stop_gradient((energy, slope, seen))
-      records = jax.tree.map(lambda record, value: record.at[:, i].set(value), records, now)
-      return self._bounded(moved), memory, records
+        changes, memory = optimizer.update(seen.slopes, memory, q)
+        moved = self._bounded(optax.apply_updates(q, changes))
+      given = jax.lax.stop_gradient(seen)
+      trace = jax.tree.map(lambda values, value: values.at[:, i].set(value), trace, given)
+      return moved, memory, trace
 
-    q = hold(first) if local else first
-    shapes = jax.eval_shape(lambda: self._record(q, prior, free_energy))
-    records = jax.tree.map(lambda v: jnp.zeros((v.shape[0], count, *v.shape[1:])), shapes)
-    if count:  # the body is traced even for no iteration
-      start = (q, optimizer.init(q), records)
-      q, _, records = jax.lax.fori_loop(0, count, iteration, start)
-    found = begun._replace(posterior=q)
-    if not (local or free_energy.record):
-      return found
-    last = jax.lax.stop_gradient(free_energy.gradient(q, count))
-    energies, slopes = jax.tree.map(
-      lambda record, value: jnp.concatenate([record, value[:, None]], axis=1), records[:2], last
-    )
-    if free_energy.record:
-      found = found._replace(free_energies=energies)
-    if not local:
-      return found
-    before = local_objective(energies[:, 0], jax.tree.map(lambda v: v[:, 0], slopes), first)
-    found = found._replace(local=before / self._num_trained)
-    if not (self.amortized and count):
-      return found
-    after = jax.tree.map(lambda v: v[:, 1:], slopes)
-    return found._replace(trail=Trail(*records[2], after, energies[:, 1:], context))
+    shapes = jax.eval_shape(lambda: self._seen(q, free_energy, prior, 0))
+    count = self.num_iterations
+    trace = jax.tree.map(lambda v: jnp.zeros((v.shape[0], count, *v.shape[1:])), shapes)
+    q, _, trace = jax.lax.fori_loop(0, count, iteration, (q, optimizer.init(q), trace))
+    return q, trace
 
-  @property
-  def _num_trained(self) -> int:
-    """Estimates that have parameters: all that is counted in the local objective is their mean."""
-    return max(self.num_iterations * self.amortized + (self.start is not None), 1)
+  def _seen(self, q: Normal, free_energy: StepFreeEnergy, prior: Normal, i: Array | int) -> Trace:
+    """Returns what the i-th update is given: q, slopes [B, Z] of F_t there, and inputs [B, D]."""
+    slope = free_energy.gradient(q, i)
+    if self.amortized:
+      slope = jax.tree.map(lambda g: self.gradient_scale * g, slope)
+    parts = [encode_gradient(v, self.gradient_encoding) for v in (slope.loc, slope.log_scale)]
+    if self.estimates:
+      parts += [layer_norm(q.loc), layer_norm(q.log_scale)]
+    if self.errors:  # of x and of z (Marino et al. 2018)
+      observed = free_energy.errors(q, i)
+      latent = (q.loc - prior.loc) * jnp.exp(-2.0 * prior.log_scale)
+      parts += [layer_norm(observed.reshape(len(observed), -1)), layer_norm(latent)]
+    hold = (lambda value: value) if self.second_order else jax.lax.stop_gradient
+    slope, inputs = hold((slope, join(parts)))
+    return Trace(q, slope, inputs)
 
-  def _record(self, q: Normal, prior: Normal, free_energy: StepFreeEnergy) -> PyTree:
-    """What is kept of an iteration: energy, slope, and, to be replayed, what the network saw."""
-    energy = jnp.zeros(q.loc.shape[0])
-    seen = (q, q, self._own_inputs(q, q, prior, free_energy))
-    return energy, q, seen if free_energy.local and self.amortized else ()
+  def _update(
+    self, q: Normal, slope: Normal, inputs: Array, encoded: PyTree, history: PyTree | None
+  ) -> Normal:
+    """Returns what the network makes of an estimate (Eq. 13); arrays are [B, ...]."""
+    if self.observation:
+      shown = [v.reshape(len(v), -1) for v in jax.tree.leaves((encoded, history))]
+      inputs = join([inputs, *shown])
+    return self._bounded(self.network(q, slope, inputs))
 
-  def replay(self, trail: Trail, observed: Array) -> Array:
+  def trained_estimates(
+    self,
+    state: PyTree,
+    encoded: PyTree,
+    history: PyTree | None,
+    prior: Normal,
+    trace: PyTree,
+  ) -> list[Normal]:
+    """See base class: where q began, if a network said so, and each amortised update."""
+    found = []
+    if self.start is not None:
+      found.append(self.start.infer(state, encoded, history, prior).posterior)
+    if self.amortized:
+      given = [_at(trace, i) for i in range(self.num_iterations)]
+      found += [self._update(*seen, encoded, history) for seen in given]
+    return found
+
+  def all_estimates(self, trace: PyTree, posterior: Normal) -> list[Normal]:
     """See base class."""
-    count = trail.inputs.shape[-2]
-    every = (jnp.repeat(v[..., None, :], count, axis=-2) for v in (observed, trail.context))
-    inputs = self._with_seen(trail.inputs, *every)
-    moved = self._bounded(self.network(trail.estimates, trail.gradients, inputs))
-    each = local_objective(trail.energies, trail.slopes, moved)
-    return jnp.sum(each, axis=-1) / self._num_trained
-
-  def _update_function(self, hold: bool) -> Any:
-    """The network as a pure function, which a loop can call; `hold` its parameters."""
-    if not self.amortized:
-      return None
-    network, variables = self.network.unbind()
-    if hold:
-      variables = jax.lax.stop_gradient(variables)
-    return lambda *arguments: network.apply(variables, *arguments)
+    before = [_at(trace.estimates, i) for i in range(self.num_iterations)]
+    return [*before, posterior]
 
   def _optimizer(self) -> optax.GradientTransformation:
-    """Of the un-amortised updates."""
-    if self.amortized:
-      return optax.identity()
+    """Returns the optimiser of the un-amortised updates."""
     if self.update_rule == 'sgd':
       return optax.sgd(self.step_size)
     # Training differentiates the update, whose square root has no slope at a gradient of zero.
     return optax.adam(self.step_size, eps_root=1e-8)
 
-  def _own_inputs(
-    self,
-    q: Normal,
-    gradient: Normal,
-    prior: Normal,
-    free_energy: StepFreeEnergy | None,
-    i: Array | int = 0,
-  ) -> Array:
-    """What the network sees, [B, D], each layer-normalised by itself, the observation aside."""
-    parts = [encode_gradient(v, self.gradient_encoding) for v in (gradient.loc, gradient.log_scale)]
-    if self.estimates:
-      parts += [layer_norm(q.loc), layer_norm(q.log_scale)]
-    if self.errors:  # of x and of z (Marino et al. 2018)
-      assert free_energy is not None
-      latent = (q.loc - prior.loc) * jnp.exp(-2.0 * prior.log_scale)
-      parts += [layer_norm(free_energy.errors(q, i)), layer_norm(latent)]
-    return jnp.concatenate(parts, axis=-1)
-
-  def _with_seen(self, inputs: Array, observed: Array, context: Array) -> Array:
-    """The observation and the context beside the others, where they are seen."""
-    return jnp.concatenate([inputs, observed, context], axis=-1) if self.observation else inputs
-
   def _bounded(self, q: Normal) -> Normal:
+    """Returns q with its log-scales clipped, and its mean normalised if that is wanted."""
     log_scale = jnp.clip(q.log_scale, self.log_scale_low, self.log_scale_high)
     return Normal(layer_norm(q.loc) if self.normalize_mean else q.loc, log_scale)
+
+
+def _at(trace: PyTree, i: int) -> PyTree:
+  """Returns what a trace holds of the i-th update."""
+  return jax.tree.map(lambda value: value[:, i], trace)

@@ -10,7 +10,7 @@ from afslvm.distributions import bernoulli
 from afslvm.likelihoods.base import ConditionalLikelihood
 from afslvm.likelihoods.heads import Head
 from afslvm.networks import conv
-from afslvm.types import Array
+from afslvm.types import Array, PyTree, ScalarOrArray
 
 
 class Bernoulli(ConditionalLikelihood):
@@ -34,32 +34,29 @@ class Bernoulli(ConditionalLikelihood):
     """Declares the head."""
     self.head = Head(self.event_shape, self.initialization)
 
-  def distribution(self, features: Array) -> bernoulli.Bernoulli:
-    """The probabilities of each observation, [N, *event]."""
+  def distribution(self, features: PyTree) -> bernoulli.Bernoulli:
+    """Returns the probabilities of each observation, [N, *event]."""
     offset = jnp.log(self.initial_rate) - jnp.log1p(-self.initial_rate)
     return bernoulli.Bernoulli(self.head(features) + offset)
 
-  def log_prob(self, features: Array, x: Array) -> Array:
+  def log_prob(self, features: PyTree, x: Array, mask: Array | None = None) -> Array:
     """See base class."""
+    del mask
     values = self.distribution(features).log_prob(x)
     return jnp.sum(values.reshape(x.shape[0], -1), axis=1)
 
-  def sample(self, features: Array, temperature: float | Array = 1.0) -> Array:
-    """See base class; the logits are divided by the temperature, and 0 gives the mode."""
+  def sample(self, features: PyTree, key: Array, temperature: ScalarOrArray = 1.0) -> Array:
+    """See base class; the logits are divided by the temperature."""
     logits = self.distribution(features).logits
     # With logistic noise at temperature T, P(logits + T noise > 0) = sigmoid(logits / T).
-    uniform = jax.random.uniform(self.make_rng('sample'), logits.shape, minval=1e-7, maxval=1.0)
+    uniform = jax.random.uniform(key, logits.shape, minval=1e-7, maxval=1.0)
     noise = jnp.log(uniform) - jnp.log1p(-uniform)
     return (logits + temperature * noise > 0).astype(jnp.float32)
 
-  def mean(self, features: Array) -> Array:
-    """See base class."""
+  def predict(self, features: PyTree) -> Array:
+    """Returns p(x = 1)."""
     return nn.sigmoid(self.distribution(features).logits)
 
-  def error(self, features: Array, x: Array) -> Array:
-    """See base class: x - p, the gradient by the logits."""
-    return x - self.mean(features)
-
-  def saturation(self, features: Array) -> Array:
-    """See base class; there is no scale that could be at a bound."""
-    return jnp.zeros(features.shape[0])
+  def error(self, features: PyTree, x: Array) -> Array:
+    """Returns x - p, the gradient by the logits, [N, *event]."""
+    return x - self.predict(features)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from afslvm.distributions import discretized_normal
 from afslvm.likelihoods.gaussian import Gaussian
-from afslvm.types import Array
+from afslvm.types import Array, PyTree
 
 BINS = ('centered', 'levels', 'avf_paper')
 
@@ -29,11 +29,12 @@ class DiscretizedGaussian(Gaussian):
 
   @property
   def measure(self) -> str:
-    """Another one for the paper's bins, whose numbers do not sum to one."""
+    """Is another one for the paper's bins, whose numbers do not sum to one."""
     return 'bins of the AVF paper' if self.bins == 'avf_paper' else 'probability'
 
-  def log_prob(self, features: Array, x: Array) -> Array:
+  def log_prob(self, features: PyTree, x: Array, mask: Array | None = None) -> Array:
     """See base class."""
+    del mask
     log_bin = {
       'centered': discretized_normal.log_bin,
       'levels': discretized_normal.log_level,

@@ -11,7 +11,7 @@ from afslvm.likelihoods.base import ConditionalLikelihood
 from afslvm.likelihoods.heads import Head
 from afslvm.networks import conv
 from afslvm.transforms import affine
-from afslvm.types import Array
+from afslvm.types import Array, PyTree, ScalarOrArray
 
 
 class Gaussian(ConditionalLikelihood):
@@ -46,8 +46,8 @@ class Gaussian(ConditionalLikelihood):
     self.mean_head = Head(self.event_shape, self.initialization)
     self.log_scale_head = Head(self.event_shape, self.initialization)
 
-  def distribution(self, features: Array) -> Normal:
-    """The normal of each observation, [N, *event]."""
+  def distribution(self, features: PyTree) -> Normal:
+    """Returns the normal of each observation, [N, *event]."""
     mean, log_scale = self.mean_head(features), self.log_scale_head(features)
     if self.mean_activation == 'sigmoid':
       mean = nn.sigmoid(mean)
@@ -56,28 +56,29 @@ class Gaussian(ConditionalLikelihood):
       return Normal(mean, jnp.clip(log_scale, low, high))
     return Normal(mean, affine.smooth_bound(log_scale, low, high))
 
-  def log_prob(self, features: Array, x: Array) -> Array:
+  def log_prob(self, features: PyTree, x: Array, mask: Array | None = None) -> Array:
     """See base class."""
+    del mask
     values = self.distribution(features).log_prob(x)
     return jnp.sum(values.reshape(x.shape[0], -1), axis=1)
 
-  def sample(self, features: Array, temperature: float | Array = 1.0) -> Array:
+  def sample(self, features: PyTree, key: Array, temperature: ScalarOrArray = 1.0) -> Array:
     """See base class."""
     normal = self.distribution(features)
-    noise = jax.random.normal(self.make_rng('sample'), normal.loc.shape)
-    return normal.sample(noise, temperature)
+    return normal.sample(jax.random.normal(key, normal.loc.shape), temperature)
 
-  def mean(self, features: Array) -> Array:
-    """See base class."""
+  def predict(self, features: PyTree) -> Array:
+    """Returns the mean."""
     return self.distribution(features).loc
 
-  def error(self, features: Array, x: Array) -> Array:
-    """See base class: (x - μ) / σ²."""
+  def error(self, features: PyTree, x: Array) -> Array:
+    """Returns (x - μ) / σ², [N, *event]."""
     normal = self.distribution(features)
     return (x - normal.loc) * jnp.exp(-2.0 * normal.log_scale)
 
-  def saturation(self, features: Array) -> Array:
-    """See base class."""
+  def saturation(self, features: PyTree, x: Array) -> Array:
+    """Returns the share of each observation's log-scales that lie at a bound, [N]."""
+    del x
     log_scale = self.distribution(features).log_scale
     at_bound = affine.near_bounds(log_scale, self.log_scale_low, self.log_scale_high)
     return jnp.mean(at_bound.reshape(at_bound.shape[0], -1), axis=1)

@@ -10,7 +10,7 @@ from afslvm.distributions.bernoulli import Bernoulli
 from afslvm.likelihoods.base import ConditionalLikelihood
 from afslvm.likelihoods.heads import Head
 from afslvm.networks import conv
-from afslvm.types import Array
+from afslvm.types import Array, PyTree, ScalarOrArray
 
 
 class Nade(ConditionalLikelihood):
@@ -42,24 +42,25 @@ class Nade(ConditionalLikelihood):
     self.inputs = self.param('inputs', nn.initializers.normal(0.05), (size, self.hidden))
     self.outputs = self.param('outputs', nn.initializers.normal(0.05), (size, self.hidden))
 
-  def _biases(self, features: Array) -> tuple[Array, Array]:
-    """b [N, D] and c [N, H]."""
+  def _biases(self, features: PyTree) -> tuple[Array, Array]:
+    """Returns b [N, D] and c [N, H]."""
     offset = jnp.log(self.initial_rate) - jnp.log1p(-self.initial_rate)
     return self.head(features) + offset, self.hidden_bias(features)
 
-  def _conditionals(self, features: Array, x: Array) -> Bernoulli:
-    """p(x_d | x_<d, features) of every d, [N, D], all at once."""
+  def _conditionals(self, features: PyTree, x: Array) -> Bernoulli:
+    """Returns p(x_d | x_<d, features) of every d, [N, D], all at once."""
     b, c = self._biases(features)
     earlier = jnp.tril(jnp.ones((x.shape[1],) * 2), -1)  # [d, i]: i comes before d
     hidden = nn.sigmoid(c[:, None] + (x[:, None] * earlier) @ self.inputs)  # [N, D, H]
     return Bernoulli(b + jnp.sum(hidden * self.outputs, axis=-1))
 
-  def log_prob(self, features: Array, x: Array) -> Array:
+  def log_prob(self, features: PyTree, x: Array, mask: Array | None = None) -> Array:
     """See base class."""
+    del mask
     return jnp.sum(self._conditionals(features, x).log_prob(x), axis=-1)
 
-  def _from_first_to_last(self, features: Array, choose) -> Array:
-    """x [N, D], where choose(logit [N], d) gives x_d."""
+  def _from_first_to_last(self, features: PyTree, choose) -> Array:
+    """Returns x [N, D], where choose(logit [N], d) gives x_d."""
     b, c = self._biases(features)
 
     def step(c, inputs):
@@ -71,24 +72,19 @@ class Nade(ConditionalLikelihood):
     _, x = jax.lax.scan(step, c, (b.T, self.inputs, self.outputs, places))
     return x.T
 
-  def sample(self, features: Array, temperature: float | Array = 1.0) -> Array:
+  def sample(self, features: PyTree, key: Array, temperature: ScalarOrArray = 1.0) -> Array:
     """See base class; temperature divides the logits, and 0 takes the likelier value each time."""
-    shape = (features.shape[0], *self.event_shape)
-    noise = jax.random.logistic(self.make_rng('sample'), shape)
+    noise = jax.random.logistic(key, (features.shape[0], *self.event_shape))
 
     def choose(logit, d):
       return (logit + temperature * noise[:, d] > 0).astype(jnp.float32)
 
     return self._from_first_to_last(features, choose)
 
-  def mean(self, features: Array) -> Array:
-    """See base class; approximate: each dimension sees the probabilities of those before it."""
+  def predict(self, features: PyTree) -> Array:
+    """Returns about p(x = 1): each dimension sees the probabilities of those before it."""
     return self._from_first_to_last(features, lambda logit, d: nn.sigmoid(logit))
 
-  def error(self, features: Array, x: Array) -> Array:
-    """See base class: x - p, the gradient by b."""
+  def error(self, features: PyTree, x: Array) -> Array:
+    """Returns x - p, the gradient by b, [N, *event]."""
     return x - self._conditionals(features, x).mean
-
-  def saturation(self, features: Array) -> Array:
-    """See base class; there is no scale that could be at a bound."""
-    return jnp.zeros(features.shape[0])

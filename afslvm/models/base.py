@@ -5,13 +5,14 @@ sequences, masks, and generation from a context are derived here. Models whose s
 each other through a recurrence override `sequence_terms` with a parallel computation; a property
 test says that it equals the steps.
 
-Random numbers inside a model come from the `sample` stream, or, those of latent variables, from
-the collection `noise` where it is given; dropout is active where the stream `dropout` is given. The
-collection `annealing` tells latent variable models the weight of the divergence in training.
-BatchNorm is in training mode exactly when the
-`batch_stats` collection is mutable.
+Random numbers inside a model come from the Linen stream `sample`, or, those of latent variables,
+from the collection `noise` where it is given. Dropout is active where the stream `dropout` is
+given. The collection `annealing` tells inference by free energies what the divergence weighs in
+training. BatchNorm is in training mode exactly when the collection `batch_stats` is mutable.
 """
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -23,9 +24,12 @@ from afslvm import fast_cpu
 from afslvm.distributions.normal import Normal
 from afslvm.types import Array, EventShape, PyTree, Temperature
 
+# x_t [B, *event] -> x_t with every value inside the range of the data.
+Limit = Callable[[Array], Array]
+
 
 class Latents(struct.PyTreeNode):
-  """Where a step's latent variables came from; arrays [B, T, Z] (or [B, Z])."""
+  """Where the latent variables of a step came from; arrays [B, T, Z] (or [B, Z])."""
 
   prior: Normal  # p(z_t | ...)
   posterior: Normal  # q(z_t | ...)
@@ -46,7 +50,6 @@ class StepTerms(struct.PyTreeNode):
   log_det: Array  # log |det dx_t / dy_t|, summed over flows
   scored: Array  # bool: steps that count
   latents: Latents | None = None
-  local: Array | None = None  # in variational EM, what inference is trained by; a value in nats
 
   @property
   def elbo(self) -> Array:
@@ -76,7 +79,6 @@ class StepTerms(struct.PyTreeNode):
       kl=keep(self.kl),
       log_det=keep(self.log_det),
       scored=scored,
-      local=None if self.local is None else keep(self.local),
     )
 
   def padded_front(self, steps: int) -> 'StepTerms':
@@ -91,13 +93,17 @@ class StepTerms(struct.PyTreeNode):
 class SequenceModel(nn.Module):
   """A distribution over sequences x [B, T, *event].
 
-  A leaf writes `initial_state`, `step` and `predict`; `sequence_terms` where it can be parallel.
+  A leaf writes `initial_state`, `step` and `predict`, and `sequence_terms` where steps can be
+  scored in parallel.
 
   Attributes:
     event_shape: the shape of one step, (H, W, C) or (D,).
+    value_range: the least and the greatest value that data can have, to which `generate` clips
+      each step before the next one depends on it; () where values have no limits.
   """
 
   event_shape: EventShape
+  value_range: tuple[float, ...] = dataclasses.field(default=(), kw_only=True)
 
   @property
   def num_context(self) -> int:
@@ -106,7 +112,7 @@ class SequenceModel(nn.Module):
 
   @property
   def min_context(self) -> int:
-    """The shortest context that `generate` can continue."""
+    """The length of the shortest context that `generate` can continue."""
     return 0
 
   @property
@@ -124,8 +130,10 @@ class SequenceModel(nn.Module):
     """Whether draws depend on later steps: then what follows given steps has no bound."""
     return False
 
+  # ---- what a leaf states -----------------------------------------------------------------------
+
   def initial_state(self, batch_size: int) -> PyTree:
-    """The state before the first step, every array with a leading [B]."""
+    """Returns the state before the first step, every array with a leading [B]."""
     raise NotImplementedError
 
   def step(
@@ -137,40 +145,71 @@ class SequenceModel(nn.Module):
     """
     raise NotImplementedError
 
-  def observe(self, x: Array, mask: Array) -> PyTree:
-    """What steps need of x [B, T, *event], as arrays [B, T, ...]: all that isn't recurrent."""
-    return x, mask
+  def predict(
+    self, state: PyTree, temperature: Temperature = 1.0, limit: Limit | None = None
+  ) -> tuple[PyTree, Array]:
+    """Draws x_t given the state.
 
-  def advance(self, state: PyTree, observed_t: PyTree) -> tuple[PyTree, StepTerms]:
-    """`step`, given one step of `observe`."""
-    return self.step(state, *observed_t)
+    Args:
+      state: before the step.
+      temperature: scales all standard deviations; of latent variable models it may be a pair, for
+        latent variables and for the likelihood.
+      limit: is applied to x_t before anything depends on it.
 
-  def predict(self, state: PyTree, temperature: float | Array = 1.0) -> tuple[PyTree, Array]:
-    """Draws x_t [B, *event] given the state; `temperature` scales all standard deviations."""
+    Returns:
+      The state after x_t, and x_t [B, *event]. The state of an inference procedure stays as it was:
+      what follows a drawn step is drawn, too, not inferred.
+    """
     raise NotImplementedError
 
   def sequence_terms(self, x: Array, mask: Array) -> StepTerms:
-    """Terms [B, T] of x [B, T, *event]; by default a scan of `step`. `mask` is bool [B, T]."""
+    """Returns terms [B, T] of x [B, T, *event], mask bool [B, T]; by default a scan of `step`."""
     state = self.initial_state(x.shape[0])
     if self.is_initializing():
       # Variables can't be created inside a scan: one plain step creates them.
       terms = self.step(state, x[:, 0], mask[:, 0])[1]
-      return _tile(terms, x.shape[1])
+      return jax.tree.map(lambda term: jnp.repeat(term[:, None], x.shape[1], axis=1), terms)
     return self._scan(_step, state, (x, mask))[1]
+
+  # ---- what a particle filter needs -------------------------------------------------------------
+
+  def prepare(self, x: Array, mask: Array) -> PyTree:
+    """Returns all that steps need of x [B, T, *event] and isn't recurrent, arrays [B, T, ...]."""
+    return x, mask
+
+  def advance(self, state: PyTree, prepared_t: PyTree) -> tuple[PyTree, StepTerms]:
+    """Is `step`, given one step of what `prepare` returned."""
+    return self.step(state, *prepared_t)
+
+  # ---- the model inside flows -------------------------------------------------------------------
 
   @property
   def core(self) -> 'SequenceModel':
     """The model inside all flows."""
     return self
 
+  @property
+  def core_path(self) -> tuple[str, ...]:
+    """Where the core's variables lie in those of the whole model."""
+    return ()
+
   def at_core(self, collection: PyTree) -> PyTree:
-    """A collection of variables of the core, as one of the whole model."""
+    """Returns a collection of variables of the core as one of the whole model."""
+    for name in reversed(self.core_path):
+      collection = {name: collection}
     return collection
 
   def without_flows(self, x: Array, mask: Array) -> tuple[Array, Array]:
-    """What the core sees of x [B, T, *event], [B, T', *event], and the flows' log_det [B, T']."""
+    """Undoes the flows.
+
+    Returns:
+      What the core sees of x [B, T, *event], which is [B, T', *event] with T' <= T and ends where
+      x ends; and log|det dx_t/dy_t| of these steps, [B, T'], summed over flows.
+    """
     del mask
     return x, jnp.zeros(x.shape[:2])
+
+  # ---- derived ----------------------------------------------------------------------------------
 
   def __call__(self, x: Array, mask: Array | None = None) -> StepTerms:
     """Scores sequences.
@@ -185,17 +224,31 @@ class SequenceModel(nn.Module):
     Raises:
       ValueError: the event shape is another, or no step could be scored.
     """
+    x, mask = self.without_padding(x, mask)
+    return self.sequence_terms(x, mask).masked(mask)
+
+  def without_padding(self, x: Array, mask: Array | None) -> tuple[Array, Array]:
+    """Checks x [B, T, *event], and replaces padding so that not even a NaN reaches a gradient.
+
+    Returns:
+      x with zeros at padding, and the mask, bool [B, T].
+
+    Raises:
+      ValueError: the event shape is another.
+    """
     if x.shape[2:] != tuple(self.event_shape):
       raise ValueError(
         f'observations have shape {x.shape[2:]}, the model expects {self.event_shape}'
       )
     mask = jnp.ones(x.shape[:2], bool) if mask is None else mask
-    # Padding is replaced before any arithmetic, so that not even a NaN there reaches a gradient.
-    x = jnp.where(mask.reshape(mask.shape + (1,) * len(self.event_shape)), x, 0.0)
-    return self.sequence_terms(x, mask).masked(mask)
+    return jnp.where(mask.reshape(mask.shape + (1,) * len(self.event_shape)), x, 0.0), mask
 
   def initialize(self, x: Array) -> StepTerms:
-    """Creates all variables from one batch [B, T, *event], with data-dependent initialisation."""
+    """Creates all variables from one batch [B, T, *event], with data-dependent initialisation.
+
+    Whatever doesn't run inside the scan over time, such as flows, encoders, decoders and
+    likelihoods, is created by all steps of the batch, as training computes it.
+    """
     return self(x)
 
   def generate(
@@ -210,10 +263,11 @@ class SequenceModel(nn.Module):
         variable models, is that of latent variables and that of the likelihood.
       parallel: draws flows by fixed-point iteration over the whole sequence instead of step by
         step. The distribution, and the sequence for given noise, are the same (the noise of one key
-        is drawn in another order); whether it is faster depends on the machine.
+        is drawn in another order), but that values are not clipped; whether it is faster depends on
+        the machine.
 
     Returns:
-      The continuation, [B, num_steps, *event].
+      The continuation, [B, num_steps, *event], within `value_range`.
 
     Raises:
       ValueError: the context is shorter than `min_context`.
@@ -226,20 +280,21 @@ class SequenceModel(nn.Module):
       return self.continue_in_parallel(context, num_steps, temperature)
     state = self.condition(context)
     times = jnp.zeros((context.shape[0], num_steps))
-    return self._scan(lambda model, carry, _: model.predict(carry, temperature), state, times)[1]
+    limit = (lambda x: jnp.clip(x, *self.value_range)) if self.value_range else None
+    return self._scan(
+      lambda model, carry, _: model.predict(carry, temperature, limit), state, times
+    )[1]
 
   def condition(self, context: Array) -> PyTree:
-    """The state after a context [B, C, *event]."""
+    """Returns the state after a context [B, C, *event]."""
     state = self.initial_state(context.shape[0])
     if context.shape[1]:
       everywhere = jnp.ones(context.shape[:2], bool)
       state, _ = self._scan(_step, state, (context, everywhere))
     return state
 
-  def continue_in_parallel(
-    self, context: Array, num_steps: int, temperature: float | Array
-  ) -> Array:
-    """`generate` without a loop over time, where the model has such a form."""
+  def continue_in_parallel(self, context: Array, num_steps: int, temperature: Temperature) -> Array:
+    """Is `generate` without a loop over time, where the model has such a form."""
     return self.generate(context, num_steps, temperature)
 
   def _scan(
@@ -271,8 +326,3 @@ def _step(
 ) -> tuple[PyTree, StepTerms]:
   x_t, mask_t = inputs
   return model.step(state, x_t, mask_t)
-
-
-def _tile(terms: StepTerms, steps: int) -> StepTerms:
-  """Terms [B, ...] of one step, repeated."""
-  return jax.tree.map(lambda term: jnp.repeat(term[:, None], steps, axis=1), terms)

@@ -1,7 +1,7 @@
-"""Priors of a sequence of latent variables that depend on earlier ones only, p(z_t | z_<t).
+"""Priors of latent variables: of a step given inputs, and of a sequence, p(z_t | z_<t).
 
-They are the sequence models of z: one that is recurrent, and one with a temporal flow around
-another, which is AF paper Eq. 15 applied to z instead of x (future work there).
+Those of a sequence are the sequence models of z: one that is recurrent, and one with a temporal
+flow around another, which is AF paper Eq. 15 applied to z instead of x (future work there).
 """
 
 from typing import Any, ClassVar, NamedTuple
@@ -20,6 +20,27 @@ from afslvm.types import Array, PyTree
 FIRST_STEPS = ('recurrent', 'learned', 'standard')
 
 
+class NormalNetwork(nn.Module):
+  """A normal distribution whose parameters are a function of the inputs.
+
+  Attributes:
+    body: a network from any pytree of inputs, vectors or maps, to features.
+    heads: from features to mean and log-scale, flat [N, Z].
+  """
+
+  body: nn.Module
+  heads: LocLogScale
+
+  def __call__(self, inputs: PyTree) -> Normal:
+    """Returns the distribution, [N, Z]."""
+    return Normal(*self.heads(self.body(inputs)))
+
+  @property
+  def log_scale_bounds(self) -> tuple[float, float]:
+    """The least and the greatest log-scale."""
+    return self.heads.log_scale_low, self.heads.log_scale_high
+
+
 class LatentPrior(nn.Module):
   """p(z_t | z_<t), a normal at every step.
 
@@ -30,16 +51,21 @@ class LatentPrior(nn.Module):
   latent_size: int
 
   def initial_state(self, batch_size: int) -> PyTree:
-    """The state before the first step, every array with a leading [B]."""
+    """Returns the state before the first step, every array with a leading [B]."""
     raise NotImplementedError
 
   def distribution(self, state: PyTree) -> Normal:
-    """p(z_t | z_<t), [B, Z]."""
+    """Returns p(z_t | z_<t), [B, Z]."""
     raise NotImplementedError
 
   def advance(self, state: PyTree, z_t: Array) -> PyTree:
-    """The state after z_t [B, Z]."""
+    """Returns the state after z_t [B, Z]."""
     raise NotImplementedError
+
+  @property
+  def log_scale_bounds(self) -> tuple[float, float] | None:
+    """The least and the greatest log-scale, if it has bounds."""
+    return None
 
 
 class LSTMState(NamedTuple):
@@ -80,6 +106,11 @@ class LSTMPrior(LatentPrior):
     'hidden': (1, None),
     'layers': (1, None),
   }
+
+  @property
+  def log_scale_bounds(self) -> tuple[float, float]:
+    """See base class."""
+    return self.log_scale_low, self.log_scale_high
 
   def setup(self):
     """Declares the layers."""

@@ -13,8 +13,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from afslvm.distributions.normal import Normal
-from afslvm.models.latent import LatentVariableModel
 from afslvm.models.priors import LatentPrior
+from afslvm.models.state_space import StateSpaceModel
 from afslvm.types import Array, PyTree
 
 
@@ -25,40 +25,39 @@ class SLVMState(NamedTuple):
   z_tm1: Array
 
 
-class SLVM(LatentVariableModel):
+class SLVM(StateSpaceModel):
   """A latent variable that moves by itself, and observations that depend on it alone.
 
   Attributes:
     dynamics: p(z_t | z_<t).
-    decoder: from z_t [N, Z] and a mask [N] to what the likelihood takes.
+    decoder: a network from z_t [N, Z] and a mask [N] to what the likelihood takes.
   """
 
   dynamics: LatentPrior
   decoder: nn.Module
 
-  def initial_latent(self, batch_size: int) -> SLVMState:
+  def initial(self, batch_size: int) -> SLVMState:
     """z_0 = 0."""
     z_0 = jnp.zeros((batch_size, self.latent_size))
     return SLVMState(self.dynamics.initial_state(batch_size), z_0)
 
-  def prior(self, state: SLVMState) -> Normal:
+  def prior(self, state: SLVMState, seen_t: PyTree) -> Normal:
     """p(z_t | z_<t)."""
     return self.dynamics.distribution(state.prior)
 
-  def context(self, state: SLVMState) -> Array:
+  def history(self, state: SLVMState) -> Array:
     """The posterior sees z_{t-1}."""
     return state.z_tm1
 
-  def features(self, state: SLVMState, z_t: Array) -> Array:
-    """The decoder sees z_t alone."""
-    del state
-    return z_t
+  def emission(self, state: SLVMState, z_t: Array, seen_t: PyTree, mask_t: Array) -> PyTree:
+    """The decoder sees z_t."""
+    return self.decoder(z_t, mask_t)
 
-  def decode(self, features: Array, mask: Array) -> Array:
-    """All frames as one batch."""
-    return self.decoder(features, mask)
-
-  def transition(self, state: SLVMState, z_t: Array, encoded_t: Array) -> SLVMState:
-    """Observations have no influence but through z."""
-    del encoded_t
+  def transition(self, state: SLVMState, z_t: Array, seen_t: PyTree) -> SLVMState:
+    """Observations have no influence but through z_t."""
     return SLVMState(self.dynamics.advance(state.prior, z_t), z_t)
+
+  @property
+  def prior_log_scale_bounds(self) -> tuple[float, float] | None:
+    """See base class."""
+    return self.dynamics.log_scale_bounds

@@ -5,36 +5,37 @@ import math
 import jax
 import jax.numpy as jnp
 
-from afslvm.models.base import SequenceModel, StepTerms
-from afslvm.types import Array
+from afslvm.models.base import Limit, SequenceModel, StepTerms
+from afslvm.types import Array, Temperature
 
 
 class StandardNormal(SequenceModel):
   """y_t ~ N(0, I), without parameters and without memory."""
 
   def initial_state(self, batch_size: int) -> Array:
-    """Nothing is remembered: [B, 0], which only carries the batch size."""
+    """Returns [B, 0]: nothing is remembered but the batch size."""
     return jnp.zeros((batch_size, 0))
 
   def step(self, state: Array, x_t: Array, mask_t: Array | None = None) -> tuple[Array, StepTerms]:
-    """log N(x_t; 0, I)."""
+    """Scores log N(x_t; 0, I)."""
     del mask_t
     return state, self._terms(x_t)
 
-  def predict(self, state: Array, temperature: float | Array = 1.0) -> tuple[Array, Array]:
-    """x_t = temperature * noise."""
+  def predict(
+    self, state: Array, temperature: Temperature = 1.0, limit: Limit | None = None
+  ) -> tuple[Array, Array]:
+    """Draws x_t, which is temperature * noise."""
     shape = (state.shape[0], *self.event_shape)
-    return state, temperature * jax.random.normal(self.make_rng('sample'), shape)
+    x_t = temperature * jax.random.normal(self.make_rng('sample'), shape)
+    return state, limit(x_t) if limit else x_t
 
   def sequence_terms(self, x: Array, mask: Array) -> StepTerms:
-    """All steps at once."""
+    """Scores all steps at once."""
     del mask
     return self._terms(x)
 
-  def continue_in_parallel(
-    self, context: Array, num_steps: int, temperature: float | Array
-  ) -> Array:
-    """All steps are drawn at once."""
+  def continue_in_parallel(self, context: Array, num_steps: int, temperature: Temperature) -> Array:
+    """Draws all steps at once."""
     shape = (context.shape[0], num_steps, *self.event_shape)
     return temperature * jax.random.normal(self.make_rng('sample'), shape)
 

@@ -1,8 +1,9 @@
 """Stochastic video generation with a learned prior (Denton and Fergus 2018; AVF paper B.3).
 
     h_t = encoder(x_t)
-    z_t ~ p(z_t | x_<t)      by an LSTM on h_{t-1}                of observations alone
-    g_t = LSTM([h_{t-1}, z_t])                                    the frame predictor
+    r_t = LSTM(r_{t-1}, h_{t-1})                                  of observations alone
+    z_t ~ p(z_t | r_t)
+    g_t = LSTM(g_{t-1}, [h_{t-1}, z_t])                           the frame predictor
     x_t ~ p(x_t | g_t)       by a decoder, which may also see the encoder's maps of an earlier frame
     q(z_t | x_<=t)           by an LSTM on h_t                    inference/
 
@@ -16,8 +17,9 @@ import jax
 import jax.numpy as jnp
 
 from afslvm.distributions.normal import Normal
-from afslvm.models.latent import LatentVariableModel
-from afslvm.networks.heads import LocLogScale
+from afslvm.models.priors import NormalNetwork
+from afslvm.models.state_space import StateSpaceModel
+from afslvm.networks.mlp import join
 from afslvm.networks.recurrent import Carry, Hidden, LSTMStack, Recurrence
 from afslvm.types import Array, PyTree
 
@@ -47,54 +49,44 @@ class FramePredictor(nn.Module):
     self.output = nn.Dense(self.size)
 
   def initial_state(self, batch_size: int) -> Carry:
-    """The learned state before the first step."""
+    """Returns the learned state before the first step."""
     return self.lstm.initial_state(batch_size)
 
   def __call__(self, state: Carry, x: Array) -> tuple[Carry, Array]:
-    """One step on x [B, D]: the new state, and g [B, size]."""
+    """Takes x [B, D] in: returns the new state, and g [B, size]."""
     state, h = self.lstm(state, x)
     return state, jnp.tanh(self.output(h))
-
-
-class EncodedFrames(NamedTuple):
-  """h_t, and the encoder's maps; [B, T, ...]."""
-
-  h: Array
-  maps: Maps
-
-
-class Past(NamedTuple):
-  """What a step takes from the frames before it; [B, ...] or [B, T, ...]."""
-
-  h: Array  # h_{t-1}
-  prior: Normal  # p(z_t | x_<t)
-  maps: Maps
 
 
 class Memory(NamedTuple):
   """What is remembered of frames; [B, ...]."""
 
-  prior: Hidden  # state of the prior's LSTM
-  count: Array  # how many there were
-  maps: Maps  # which the next step sees
+  h: Array  # h_{t-1}
+  prior: Hidden  # the state of the prior's LSTM after h_{t-1}
+  count: Array  # int32, how many there were
+  maps: Maps  # those that the next step sees
 
 
-class SVGState(NamedTuple):
-  """The frame predictor's state, and the past before x_t."""
+class Seen(NamedTuple):
+  """h_t, and what x_<t decide; [B, T, ...]."""
 
-  predictor: Carry
-  past: Past
+  h: Array
+  h_tm1: Array
+  r: Array  # output of the prior's LSTM
+  maps: Maps  # those that the decoder sees
 
 
-class SVG(LatentVariableModel):
+class SVG(StateSpaceModel):
   """A prior and a predictor of encoded frames, and a decoder with skip connections.
+
+  The state is that of the frame predictor.
 
   Attributes:
     frame_encoder: from frames [N, *event] and a mask [N] to h [N, G] and maps, with the methods
       `with_maps` and `map_shapes`.
     decoder: from g [N, G], a mask [N] and maps to what the likelihood takes.
     prior_recurrence: the prior's LSTM.
-    prior_heads: mean and log-scale of the prior.
+    prior_network: p(z_t | r_t).
     predictor: from [h_{t-1}, z_t] to g_t.
     skips: whose maps the decoder sees: `last`, those of the frame before; `context`, the same up to
       frame `num_skip_frames`, and from then on always of that one (SVG, whose code with n_past
@@ -105,46 +97,55 @@ class SVG(LatentVariableModel):
   frame_encoder: nn.Module
   decoder: nn.Module
   prior_recurrence: Recurrence
-  prior_heads: LocLogScale
+  prior_network: NormalNetwork
   predictor: FramePredictor
   skips: str = 'context'
   num_skip_frames: int = 5
 
-  choices: ClassVar = {**LatentVariableModel.choices, 'skips': SKIPS}
-  limits: ClassVar = {**LatentVariableModel.limits, 'num_skip_frames': (1, None)}
+  choices: ClassVar = {'skips': SKIPS}
+  limits: ClassVar = {**StateSpaceModel.limits, 'num_skip_frames': (1, None)}
 
   def setup(self):
     """Declares the learned h_0."""
     self.h_0 = self.param('h_0', nn.initializers.zeros_init(), (self.predictor.size,))
 
-  # ---- what frames alone decide -----------------------------------------------------------------
+  def initial(self, batch_size: int) -> Carry:
+    """The frame predictor's first state is learned."""
+    return self.predictor.initial_state(batch_size)
 
-  def encode(self, x: Array, mask: Array) -> EncodedFrames:
-    """All frames as one batch."""
+  def initial_memory(self, batch_size: int) -> Memory:
+    """Nothing is seen before the first frame but the learned h_0; the maps are zeros."""
+    h_0 = jnp.broadcast_to(self.h_0, (batch_size, self.h_0.size))
+    prior = self.prior_recurrence(self.prior_recurrence.initial_state(batch_size), h_0)
+    shapes = self.frame_encoder.map_shapes(self.event_shape[:2]) if self.skips != 'none' else ()
+    maps = tuple(jnp.zeros((batch_size, *shape)) for shape in shapes)
+    return Memory(h_0, prior, jnp.zeros(batch_size, jnp.int32), maps)
+
+  def observe(self, memory: Memory, x: Array, mask: Array) -> tuple[Memory, Seen]:
+    """h_t = encoder(x_t), and r_t = LSTM(r_{t-1}, h_{t-1}), for all t."""
+    h, maps = self._encode(x, mask)
+    prior, r_tp1 = self.prior_recurrence.run(memory.prior, h, self.unroll)
+    kept = self._kept(memory, maps)
+    before = memory.h, memory.prior[-1], memory.maps
+
+    def shifted(first, values):
+      """Values of the step before each."""
+      return jnp.concatenate([first[:, None], values[:, :-1]], axis=1)
+
+    h_tm1, r, maps_tm1 = jax.tree.map(shifted, before, (h, r_tp1, kept))
+    last = tuple(values[:, -1] for values in kept)
+    memory = Memory(h[:, -1], prior, memory.count + x.shape[1], last)
+    return memory, Seen(h, h_tm1, r, maps_tm1)
+
+  def _encode(self, x: Array, mask: Array) -> tuple[Array, Maps]:
+    """Returns h and maps of all frames, [B, T, ...]."""
     frames = x.reshape(-1, *x.shape[2:]) - _CENTER
     h, maps = self.frame_encoder.with_maps(frames, mask.reshape(-1))
     maps = () if self.skips == 'none' else maps
-    return jax.tree.map(lambda v: v.reshape(*mask.shape, *v.shape[1:]), EncodedFrames(h, maps))
-
-  def initial_memory(self, batch_size: int) -> Memory:
-    """The prior's LSTM has seen h_0."""
-    h_0 = jnp.broadcast_to(self.h_0, (batch_size, self.h_0.size))
-    start = self.prior_recurrence.initial_state(batch_size)
-    state = self.prior_recurrence(start, self.prior_recurrence.project(h_0))
-    shapes = self.frame_encoder.map_shapes(self.event_shape[:2]) if self.skips != 'none' else ()
-    maps = tuple(jnp.zeros((batch_size, *shape)) for shape in shapes)
-    return Memory(state, jnp.zeros(batch_size, jnp.int32), maps)
-
-  def remember(self, memory: Memory, encoded: EncodedFrames) -> tuple[Memory, Past]:
-    """The prior of all steps; what follows x_t is of step t + 1."""
-    state, outputs = self.prior_recurrence.run(memory.prior, encoded.h, self.unroll)
-    maps = self._kept(memory, encoded.maps)
-    past = Past(encoded.h, Normal(*self.prior_heads(outputs)), maps)
-    count = memory.count + encoded.h.shape[1]
-    return Memory(state, count, tuple(m[:, -1] for m in maps)), past
+    return jax.tree.map(lambda v: v.reshape(*mask.shape, *v.shape[1:]), (h, maps))
 
   def _kept(self, memory: Memory, maps: Maps) -> Maps:
-    """Of maps [B, T, ...] of frames, those that the step after each of them sees."""
+    """Returns, of maps [B, T, ...] of frames, those that the step after each of them sees."""
     if self.skips != 'context' or not maps:
       return maps
     before, numbers = memory.count[:, None], jnp.arange(maps[0].shape[1])
@@ -159,40 +160,24 @@ class SVG(LatentVariableModel):
       jax.vmap(of_sequence)(held, own, places) for held, own in zip(memory.maps, maps, strict=True)
     )
 
-  def evidence(self, x: Array, encoded: EncodedFrames, memory: Memory, seen: Past) -> Array:
-    """h_t."""
-    del x, memory, seen
-    return encoded.h
+  def evidence(self, seen: Seen) -> Array:
+    """The posterior sees h_t, and remembers those before by an LSTM of its own."""
+    return seen.h
 
-  # ---- what latent variables have a part in -----------------------------------------------------
+  def prior(self, state: Carry, seen_t: Seen) -> Normal:
+    """p(z_t | r_t)."""
+    return self.prior_network(seen_t.r)
 
-  def initial_latent(self, batch_size: int) -> SVGState:
-    """Before the first frame; nothing of a frame is seen but h_0."""
-    memory = self.initial_memory(batch_size)
-    h_0 = jnp.broadcast_to(self.h_0, (batch_size, self.h_0.size))
-    past = Past(h_0, Normal(*self.prior_heads(memory.prior[-1])), memory.maps)
-    return SVGState(self.predictor.initial_state(batch_size), past)
+  def emission(self, state: Carry, z_t: Array, seen_t: Seen, mask_t: Array) -> PyTree:
+    """The decoder sees g_t, and maps of an earlier frame."""
+    _, g_t = self.predictor(state, join((seen_t.h_tm1, z_t)))
+    return self.decoder(g_t, mask_t, seen_t.maps)
 
-  def prior(self, state: SVGState) -> Normal:
-    """p(z_t | x_<t)."""
-    return state.past.prior
+  def transition(self, state: Carry, z_t: Array, seen_t: Seen) -> Carry:
+    """The frame predictor moves on."""
+    return self.predictor(state, join((seen_t.h_tm1, z_t)))[0]
 
-  def context(self, state: SVGState) -> Array:
-    """The posterior sees nothing of the past but what its own LSTM remembers."""
-    return state.past.h[:, :0]
-
-  def features(self, state: SVGState, z_t: Array) -> tuple[Array, Maps]:
-    """g_t, and the maps that the decoder sees beside it."""
-    return self._predicted(state, z_t)[1], state.past.maps
-
-  def decode(self, features: PyTree, mask: Array) -> Array:
-    """All frames as one batch."""
-    g, maps = features
-    return self.decoder(g, mask, maps)
-
-  def transition(self, state: SVGState, z_t: Array, seen_t: Past) -> SVGState:
-    """The frame predictor moves on; the compiler sees that `features` did the same."""
-    return SVGState(self._predicted(state, z_t)[0], seen_t)
-
-  def _predicted(self, state: SVGState, z_t: Array) -> tuple[Carry, Array]:
-    return self.predictor(state.predictor, jnp.concatenate([state.past.h, z_t], axis=-1))
+  @property
+  def prior_log_scale_bounds(self) -> tuple[float, float] | None:
+    """See base class."""
+    return self.prior_network.log_scale_bounds

@@ -5,25 +5,19 @@ with the extra term log|det dx_t/dy_t|. M-AF is M of these around `StandardNorma
 one touches the data. Nothing here knows which model the base is.
 """
 
-from typing import NamedTuple
+import functools
 
 import jax
 import jax.numpy as jnp
 
-from afslvm.flows.temporal import AutoregressiveAffine, Window, select
-from afslvm.models.base import SequenceModel, StepTerms
+from afslvm.flows.temporal import AutoregressiveAffine, Window
+from afslvm.models.base import StepTerms
+from afslvm.models.transformed import Bijection, Transformed
 from afslvm.transforms import affine
-from afslvm.types import Array, PyTree
+from afslvm.types import Array, Temperature
 
 
-class FlowState(NamedTuple):
-  """What a flow remembers between steps."""
-
-  window: Window
-  base: PyTree
-
-
-class TemporalFlow(SequenceModel):
+class TemporalFlow(Transformed):
   """x ⇄ y by an affine autoregressive transform across time; y is modelled by `base`.
 
   With boundary `context` the first `window` steps are conditioned on: they are not scored and the
@@ -34,74 +28,45 @@ class TemporalFlow(SequenceModel):
     flow: the parameters of the transform.
   """
 
-  base: SequenceModel
   flow: AutoregressiveAffine
 
   @property
   def num_context(self) -> int:
-    """One window per flow, whatever the boundary."""
+    """Is one window per flow, whatever the boundary."""
     return self.flow.window + self.base.num_context
 
   @property
   def min_context(self) -> int:
     """A `context` boundary needs its window filled before it can draw."""
-    own = self.flow.window if self.flow.boundary == 'context' else 0
-    return own + self.base.min_context
+    past = self.flow.window if self.flow.boundary == 'context' else 0
+    return past + self.base.min_context
 
-  @property
-  def core(self) -> SequenceModel:
-    """The base model's."""
-    return self.base.core
-
-  def at_core(self, collection: PyTree) -> PyTree:
-    """See base class."""
-    return {'base': self.base.at_core(collection)}
-
-  @property
-  def bound(self) -> str:
-    """The change of variables is exact, so the bound is the base model's."""
-    return self.base.bound
-
-  @property
-  def sees_future(self) -> bool:
-    """That of the base model."""
-    return self.base.sees_future
-
-  # ---- normalising direction, parallel in time --------------------------------------------------
+  # ---- all steps at once ------------------------------------------------------------------------
 
   def sequence_terms(self, x: Array, mask: Array) -> StepTerms:
-    """Eq. 20 for all steps at once; every frame is encoded once."""
+    """See base class; every frame is encoded once.
+
+    Raises:
+      ValueError: no step is left to score.
+    """
     nothing_left = self.flow.boundary == 'context' or self.is_initializing()
     if x.shape[1] <= self.flow.window and nothing_left:
       raise ValueError(
         f'sequences of {x.shape[1]} steps leave nothing to score after a window of '
         f'{self.flow.window}; use longer ones'
       )
-    y, log_det = self._inverse(x, mask)
-    skipped = x.shape[1] - y.shape[1]
-    terms = self.base.sequence_terms(y, mask[:, skipped:])
-    return terms.replace(log_det=terms.log_det - log_det).padded_front(skipped)
+    return super().sequence_terms(x, mask)
 
-  def without_flows(self, x: Array, mask: Array) -> tuple[Array, Array]:
-    """See base class."""
-    y, log_det = self._inverse(x, mask)
-    core, inner = self.base.without_flows(y, mask[:, x.shape[1] - y.shape[1] :])
-    return core, inner - log_det[:, y.shape[1] - core.shape[1] :]
-
-  def _inverse(self, x: Array, mask: Array) -> tuple[Array, Array]:
-    """y of every transformed step, and log|det dy/dx| of each (Eq. 15)."""
+  def inverse(self, x: Array, mask: Array) -> tuple[Array, Array]:
+    """Returns y of every transformed step, and log|det dy/dx| of each (Eq. 15)."""
     shift, log_scale = self.flow.sequence_parameters(x, mask)
     skipped = x.shape[1] - shift.shape[1]
     y, log_det = affine.inverse(x[:, skipped:], shift, log_scale, len(self.event_shape))
     self._show(shift, log_scale, y)
     return y, log_det
 
-  def normalize(self, x: Array) -> Array:
-    """y of every transformed step of x [B, T, *event] (Eq. 15)."""
-    return self._inverse(x, jnp.ones(x.shape[:2], bool))[0]
-
   def _show(self, shift: Array, log_scale: Array, y: Array):
-    """The rows of AF paper Fig. 4; costs nothing unless `visuals` is requested.
+    """Sows the rows of AF paper Fig. 4, which costs nothing unless `visuals` is requested.
 
     Sequences in `visuals` end at the last step of the data, so they are aligned at their end.
     """
@@ -114,34 +79,27 @@ class TemporalFlow(SequenceModel):
 
   # ---- step by step -----------------------------------------------------------------------------
 
-  def initial_state(self, batch_size: int) -> FlowState:
-    """An empty window."""
-    return FlowState(self.flow.empty_window(batch_size), self.base.initial_state(batch_size))
+  def initial_past(self, batch_size: int) -> Window:
+    """Returns an empty window."""
+    return self.flow.empty_window(batch_size)
 
-  def step(
-    self, state: FlowState, x_t: Array, mask_t: Array | None = None
-  ) -> tuple[FlowState, StepTerms]:
-    """Scores x_t and moves the window on."""
-    shift, log_scale, ready = self.flow.step_parameters(state.window, mask_t)
-    y_t, log_det = affine.inverse(x_t, shift, log_scale, len(self.event_shape))
-    base, terms = self.base.step(state.base, y_t, mask_t)
-    base = jax.tree.map(lambda new, old: select(ready, new, old), base, state.base)
-    terms = terms.replace(log_det=terms.log_det - log_det, scored=terms.scored & ready)
-    state = FlowState(self.flow.push(state.window, x_t, mask_t), base)
-    return state, terms.masked(terms.scored)
+  def at_step(self, past: Window, mask_t: Array | None = None) -> Bijection:
+    """Returns the transform that the window determines."""
+    shift, log_scale, ready = self.flow.step_parameters(past, mask_t)
+    parameters = {'shift': shift, 'log_scale': log_scale, 'event_ndims': len(self.event_shape)}
+    return Bijection(
+      functools.partial(affine.forward, **parameters),
+      functools.partial(affine.inverse, **parameters),
+      ready,
+    )
 
-  def predict(self, state: FlowState, temperature: float | Array = 1.0) -> tuple[FlowState, Array]:
-    """Draws y_t from the base model and maps it to x_t (Eq. 5)."""
-    shift, log_scale, _ = self.flow.step_parameters(state.window)
-    base, y_t = self.base.predict(state.base, temperature)
-    x_t, _ = affine.forward(y_t, shift, log_scale, len(self.event_shape))
-    return FlowState(self.flow.push(state.window, x_t), base), x_t
+  def push(self, past: Window, x_t: Array, mask_t: Array | None = None) -> Window:
+    """Moves the window on."""
+    return self.flow.push(past, x_t, mask_t)
 
-  # ---- generating direction ---------------------------------------------------------------------
+  # ---- generating all steps at once -------------------------------------------------------------
 
-  def continue_in_parallel(
-    self, context: Array, num_steps: int, temperature: float | Array
-  ) -> Array:
+  def continue_in_parallel(self, context: Array, num_steps: int, temperature: Temperature) -> Array:
     """Fixed-point (Jacobi) iteration of x = shift(x_<t) + scale(x_<t) y, all steps at once.
 
     The k-th iteration makes at least the first k steps exact, since step t depends on earlier ones

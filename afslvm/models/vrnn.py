@@ -3,88 +3,70 @@
 z_t ~ p(z_t | h_{t-1})
 x_t ~ p(x_t | φ_z(z_t), h_{t-1})
 h_t = RNN(h_{t-1}, [φ_x(x_t), φ_z(z_t)])
-q(z_t | φ_x(x_t), h_{t-1})                                                         inference/
+q(z_t | φ_x(x_t), h_{t-1})                                                     inference/
 """
 
-from typing import NamedTuple
-
 import flax.linen as nn
+import jax.numpy as jnp
 
 from afslvm.distributions.normal import Normal
-from afslvm.models.latent import LatentVariableModel
-from afslvm.networks.heads import LocLogScale
-from afslvm.networks.mlp import MLP, JointMLP
+from afslvm.models.priors import NormalNetwork
+from afslvm.models.state_space import StateSpaceModel
+from afslvm.networks.mlp import join
 from afslvm.networks.recurrent import Hidden, Recurrence
-from afslvm.types import Array
+from afslvm.types import Array, PyTree
 
 
-class EncodedStep(NamedTuple):
-  """φ_x(x_t), and what the recurrence takes from it; [B, T, ...]."""
-
-  phi_x: Array
-  for_recurrence: Array
-
-
-class VRNN(LatentVariableModel):
+class VRNN(StateSpaceModel):
   """Latent variables that move with a recurrence of observations and latent variables.
+
+  The networks are of vectors, or, like the recurrence, of maps.
 
   Attributes:
     recurrence: of [φ_x(x_t), φ_z(z_t)].
-    observation_network: φ_x.
-    latent_network: φ_z.
-    transition_network: of h_{t-1}, for the prior.
-    prior_heads: mean and log-scale of the prior.
-    decoder: of [h_{t-1}, φ_z(z_t)].
+    observation_network: φ_x, of observations [N, *event] and a mask [N].
+    latent_network: φ_z, of z_t [N, *latent_shape].
+    prior_network: p(z_t | h_{t-1}).
+    decoder: a network from (h_{t-1}, φ_z(z_t)) and a mask [N] to what the likelihood takes.
   """
 
   recurrence: Recurrence
-  observation_network: MLP
-  latent_network: MLP
-  transition_network: MLP
-  prior_heads: LocLogScale
-  decoder: JointMLP
+  observation_network: nn.Module
+  latent_network: nn.Module
+  prior_network: NormalNetwork
+  decoder: nn.Module
 
-  def setup(self):
-    """Declares what the recurrence takes from φ_z; its bias is where it takes φ_x."""
-    self.latent_input = nn.Dense(self.recurrence.gates, use_bias=False)
-
-  def initial_latent(self, batch_size: int) -> Hidden:
-    """The learned first state of the recurrence."""
+  def initial(self, batch_size: int) -> Hidden:
+    """h_0 is learned."""
     return self.recurrence.initial_state(batch_size)
 
-  def encode(self, x: Array, mask: Array) -> EncodedStep:
-    """φ_x(x_t), of all frames at once."""
-    phi_x = self.observation_network(x.reshape(-1, *x.shape[2:])).reshape(*mask.shape, -1)
-    return EncodedStep(phi_x, self.recurrence.project(phi_x))
+  def observe(self, memory: tuple, x: Array, mask: Array) -> tuple[tuple, Array]:
+    """φ_x(x_t) for all t."""
+    phi_x = self.observation_network(x.reshape(-1, *x.shape[2:]), mask.reshape(-1))
+    return memory, phi_x.reshape(*mask.shape, *phi_x.shape[1:])
 
-  def evidence(self, x: Array, encoded: EncodedStep, memory: tuple, seen: EncodedStep) -> Array:
-    """φ_x(x_t)."""
-    del x, memory, seen
-    return encoded.phi_x
-
-  def prior(self, state: Hidden) -> Normal:
+  def prior(self, state: Hidden, seen_t: Array) -> Normal:
     """p(z_t | h_{t-1})."""
-    return Normal(*self.prior_heads(self.transition_network(state[-1])))
+    return self.prior_network(state[-1])
 
-  def seen_by_prior(self, state: Hidden) -> Hidden:
-    """h_{t-1}."""
-    return state[-1:]
-
-  def context(self, state: Hidden) -> Array:
-    """The posterior sees h_{t-1}."""
+  def history(self, state: Hidden) -> Array:
+    """The posterior sees h_{t-1}, and φ_x(x_t) as evidence."""
     return state[-1]
 
-  def features(self, state: Hidden, z_t: Array) -> tuple[Array, Array]:
-    """The decoder sees h_{t-1} and z_t."""
-    return state[-1], z_t
+  def emission(self, state: Hidden, z_t: Array, seen_t: Array, mask_t: Array) -> PyTree:
+    """The decoder sees h_{t-1} and φ_z(z_t)."""
+    return self.decoder((state[-1], self.latent_network(self.as_map(z_t))), mask_t)
 
-  def decode(self, features: tuple[Array, Array], mask: Array) -> Array:
-    """All steps as one batch, φ_z(z_t) once more: in the scan, it would have two gradients."""
-    del mask
-    h_tm1, z_t = features
-    return self.decoder(self.decoder.project(h_tm1), self.latent_network(z_t))
+  def transition(self, state: Hidden, z_t: Array, seen_t: Array) -> Hidden:
+    """h_t = RNN(h_{t-1}, [φ_x(x_t), φ_z(z_t)])."""
+    phi_z = self.latent_network(self.as_map(z_t))
+    return self.recurrence(state, join((seen_t, phi_z)))
 
-  def transition(self, state: Hidden, z_t: Array, seen_t: EncodedStep) -> Hidden:
-    """h_t, of x_t and z_t."""
-    phi_z = self.latent_network(z_t)
-    return self.recurrence(state, seen_t.for_recurrence + self.latent_input(phi_z))
+  def skip(self, state: Hidden, seen_t: Array) -> Hidden:
+    """A step that is only given moves h by its observation, with z_t = 0."""
+    return self.transition(state, jnp.zeros((len(state[-1]), self.latent_size)), seen_t)
+
+  @property
+  def prior_log_scale_bounds(self) -> tuple[float, float] | None:
+    """See base class."""
+    return self.prior_network.log_scale_bounds

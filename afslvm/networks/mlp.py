@@ -7,14 +7,15 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from afslvm.networks import conv
-from afslvm.types import Array
+from afslvm.types import Array, PyTree
 
 
 def clipped_leaky_relu(x: Array) -> Array:
-  """SRNN's: slope 1/3 below zero, clipped to -3..3 (Fraccaro et al. 2016; AVF paper B.1)."""
+  """Has slope 1/3 below zero and is clipped to -3..3 (SRNN, Fraccaro et al. 2016; AVF B.1)."""
   return jnp.clip(nn.leaky_relu(x, 1.0 / 3.0), -3.0, 3.0)
 
 
@@ -26,8 +27,14 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+def join(inputs: PyTree) -> Array:
+  """Returns all arrays of a pytree, each [..., D_i], as one [..., sum of D_i]."""
+  arrays = jax.tree.leaves(inputs)
+  return arrays[0] if len(arrays) == 1 else jnp.concatenate(arrays, axis=-1)
+
+
 def dense(features: int, initialization: str, fan_in: int, name: str, **options: Any) -> nn.Dense:
-  """A linear layer with one of `conv.INITIALIZATIONS`; `options` go to `nn.Dense`."""
+  """Returns a linear layer with one of `conv.INITIALIZATIONS`; `options` go to `nn.Dense`."""
   kernel_init, bias_init = conv.kernel_init(initialization), conv.bias_init(initialization, fan_in)
   return nn.Dense(features, kernel_init=kernel_init, bias_init=bias_init, name=name, **options)
 
@@ -39,17 +46,17 @@ class Dropout(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    """The shape of `x`."""
+    """Returns an array of the shape of `x`."""
     active = self.rate > 0.0 and self.has_rng('dropout')
     return nn.Dropout(self.rate, deterministic=not active)(x)
 
 
 class MLP(nn.Module):
-  """Dense layers with an activation each, on [N, D] (or on [N, *event], flattened).
+  """Dense layers with an activation each.
 
   Attributes:
     features: width of every layer.
-    depth: layers; 0 passes the input on.
+    depth: number of layers; 0 passes the input on.
     activation: one of `ACTIVATIONS`.
     dropout: share of every layer's output that training drops.
     initialization: one of `conv.INITIALIZATIONS`.
@@ -68,48 +75,15 @@ class MLP(nn.Module):
   limits: ClassVar = {'features': (1, None), 'depth': (0, None), 'dropout': (0.0, 0.95)}
 
   @nn.compact
-  def __call__(self, x: Array, mask: Array | None = None) -> Array:
-    """[N, features]; `mask` is not needed."""
+  def __call__(self, inputs: PyTree, mask: Array | None = None) -> Array:
+    """Maps one array [N, *event], or several [N, D_i] side by side, to [N, features].
+
+    `mask` is not needed.
+    """
     del mask
-    h = x.reshape(x.shape[0], -1)
+    h = join(inputs)
+    h = h.reshape(h.shape[0], -1)
     for k in range(self.depth):
       h = dense(self.features, self.initialization, h.shape[-1], f'dense_{k}')(h)
       h = Dropout(self.dropout)(ACTIVATIONS[self.activation](h))
-    return h
-
-
-class JointMLP(nn.Module):
-  """An MLP on [a, b] whose product with a can be made beforehand, for all steps of a scan at once.
-
-  The first layer is W_a a + W_b b + bias: `project` gives the part of a, the call the rest.
-  Attributes are those of `MLP`; there is at least one layer.
-  """
-
-  features: int = 64
-  depth: int = 1
-  activation: str = 'relu'
-  dropout: float = 0.0
-  initialization: str = 'lecun'
-
-  choices: ClassVar = MLP.choices
-  limits: ClassVar = {**MLP.limits, 'depth': (1, None)}
-
-  def setup(self):
-    """Declares the layers."""
-    init: dict[str, Any] = {'kernel_init': conv.kernel_init(self.initialization)}
-    self.given = nn.Dense(self.features, **init)
-    self.own = nn.Dense(self.features, use_bias=False, **init)
-    self.others = [nn.Dense(self.features, **init) for _ in range(self.depth - 1)]
-    self.drop = Dropout(self.dropout)
-
-  def project(self, a: Array) -> Array:
-    """W_a a + bias, [..., features]."""
-    return self.given(a)
-
-  def __call__(self, projected: Array, b: Array) -> Array:
-    """[..., features], of a projected a and of b [..., D]; an empty b has no part in it."""
-    activation = ACTIVATIONS[self.activation]
-    h = self.drop(activation(projected + self.own(b) if b.shape[-1] else projected))
-    for layer in self.others:
-      h = self.drop(activation(layer(h)))
     return h

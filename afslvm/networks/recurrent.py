@@ -1,4 +1,4 @@
-"""Recurrent networks whose first state is learned."""
+"""Recurrent networks, of vectors or of maps, whose first state is learned."""
 
 from typing import ClassVar
 
@@ -6,10 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from afslvm.networks import conv
 from afslvm.types import Array
 
 CELLS = ('lstm', 'gru')
-Hidden = tuple[Array, ...]  # (c, h) of an LSTM, (h,) of a GRU; [B, features]
+Hidden = tuple[Array, ...]  # (c, h) of an LSTM, (h,) of a GRU; [B, *map_shape, features] each
 Carry = list[tuple[Array, Array]]  # of each layer: cell and hidden state, [B, features]
 
 
@@ -18,7 +19,7 @@ class LSTMStack(nn.Module):
 
   Attributes:
     features: hidden units of each layer.
-    layers: how many.
+    layers: number of layers.
   """
 
   features: int
@@ -34,12 +35,12 @@ class LSTMStack(nn.Module):
     ]
 
   def initial_state(self, batch_size: int) -> Carry:
-    """The state before the first step."""
+    """Returns the state before the first step."""
     shape = (batch_size, self.features)
     return [(jnp.broadcast_to(c, shape), jnp.broadcast_to(h, shape)) for c, h in self.initial]
 
   def __call__(self, carry: Carry, x: Array) -> tuple[Carry, Array]:
-    """One step on x [B, D]: the new state, and the hidden state of the last layer."""
+    """Takes x [B, D] in: returns the new state, and the hidden state of the last layer."""
     new = []
     for cell, state in zip(self.cells, carry, strict=True):
       state, x = cell(state, x)
@@ -48,89 +49,117 @@ class LSTMStack(nn.Module):
 
 
 class Recurrence(nn.Module):
-  """One layer of LSTM or GRU units whose input products can be made for all steps at once.
+  """One layer of LSTM or GRU units; of maps, whose products are convolutions (ConvLSTM).
+
+  `run` makes the products with the inputs of all steps at once.
 
   Attributes:
-    features: hidden units.
+    features: hidden units, or channels of the hidden map.
     cell: one of `CELLS`.
+    map_shape: (h, w) of inputs [B, h, w, D] and hidden maps; () for vectors [B, D].
+    kernel: side of the convolutions' kernels.
   """
 
   features: int
   cell: str = 'lstm'
+  map_shape: tuple[int, ...] = ()
+  kernel: int = 3
 
   choices: ClassVar = {'cell': CELLS}
-  limits: ClassVar = {'features': (1, None)}
+  limits: ClassVar = {'features': (1, None), 'kernel': (1, None)}
 
   def setup(self):
     """Declares kernels and the learned first state."""
-    self.input = nn.Dense(self.gates)
-    shape = (self.features, self.gates)
-    self.recurrent_kernel = self.param('recurrent_kernel', nn.initializers.orthogonal(), shape)
+    gates = {'lstm': 4, 'gru': 3}[self.cell] * self.features
     zeros = nn.initializers.zeros_init()
+    if self.map_shape:
+      size = (self.kernel, self.kernel)
+      options = {'padding': 'SAME', 'conv_general_dilated': conv.convolve}
+      self.input = nn.Conv(gates, size, **options)
+      self.recurrent = nn.Conv(gates, size, use_bias=False, **options)
+    else:
+      self.input = nn.Dense(gates)
+      orthogonal = nn.initializers.orthogonal()
+      self.recurrent = nn.Dense(gates, use_bias=False, kernel_init=orthogonal)
+    shape = (*self.map_shape, self.features)
     parts = 'ch' if self.cell == 'lstm' else 'h'
-    self.initial = [self.param(f'initial_{part}', zeros, (self.features,)) for part in parts]
+    self.initial = [self.param(f'initial_{part}', zeros, shape) for part in parts]
     if self.cell == 'gru':
       # Of the candidate, whose recurrent part the reset gate multiplies (Cho et al. 2014, PyTorch).
       self.candidate_bias = self.param('candidate_bias', zeros, (self.features,))
 
-  @property
-  def gates(self) -> int:
-    """Numbers that a step takes from its inputs."""
-    return {'lstm': 4, 'gru': 3}[self.cell] * self.features
-
   def initial_state(self, batch_size: int) -> Hidden:
-    """The learned state before the first step, [B, features] each."""
-    shape = (batch_size, self.features)
-    return tuple(jnp.broadcast_to(part, shape) for part in self.initial)
+    """Returns the learned state before the first step."""
+    return tuple(jnp.broadcast_to(part, (batch_size, *part.shape)) for part in self.initial)
 
-  def project(self, x: Array) -> Array:
-    """What the gates take from inputs x [..., D]."""
-    return self.input(x)
+  def __call__(self, state: Hidden, x: Array) -> Hidden:
+    """Takes one step on x [B, *map_shape, D]; `state[-1]` is the output h."""
+    return self._step(state, self.input(x))
 
-  def __call__(self, state: Hidden, projected: Array) -> Hidden:
-    """One step; `state[-1]` is the output h [B, features]."""
+  def _step(self, state: Hidden, projected: Array) -> Hidden:
+    """Takes one step, given what the gates take from the input."""
     h = state[-1]
-    recurrent = h @ self.recurrent_kernel
+    recurrent = self.recurrent(h)
     if self.cell == 'lstm':
       i, f, g, o = jnp.split(projected + recurrent, 4, axis=-1)
       c = nn.sigmoid(f) * state[0] + nn.sigmoid(i) * jnp.tanh(g)
       return c, nn.sigmoid(o) * jnp.tanh(c)
     size = self.features
-    r, u = jnp.split(nn.sigmoid(projected[:, : 2 * size] + recurrent[:, : 2 * size]), 2, axis=-1)
-    candidate = recurrent[:, 2 * size :] + self.candidate_bias
-    new = jnp.tanh(projected[:, 2 * size :] + r * candidate)
+    gates = nn.sigmoid(projected[..., : 2 * size] + recurrent[..., : 2 * size])
+    r, u = jnp.split(gates, 2, axis=-1)
+    candidate = recurrent[..., 2 * size :] + self.candidate_bias
+    new = jnp.tanh(projected[..., 2 * size :] + r * candidate)
     return (u * h + (1.0 - u) * new,)
 
+  def _project(self, x: Array) -> Array:
+    """Returns what the gates take from the inputs of all steps [B, T, ...]."""
+    flat = self.input(x.reshape(-1, *x.shape[2:]))
+    return flat.reshape(*x.shape[:2], *flat.shape[1:])
+
   def run(self, state: Hidden, x: Array, unroll: int = 1) -> tuple[Hidden, Array]:
-    """All steps of inputs x [B, T, D]: the last state, and the outputs [B, T, features]."""
-
-    def step(state, projected):
-      state = self(state, projected)
-      return state, state[-1]
-
-    steps = jnp.moveaxis(self.project(x), 1, 0)
-    state, outputs = jax.lax.scan(step, state, steps, unroll=unroll)
-    return state, jnp.moveaxis(outputs, 0, 1)
-
-  def run_backwards(self, x: Array, mask: Array, unroll: int = 1) -> Array:
-    """As `run`, from the last step to the first, beginning at each sequence's own last step.
-
-    Args:
-      x: [B, T, D].
-      mask: bool [B, T], False at padding, which is at the end.
-      unroll: of the scan.
+    """Takes all steps of x [B, T, *map_shape, D].
 
     Returns:
-      Outputs [B, T, features]; those at padding mean nothing.
+      The last state, and the outputs [B, T, *map_shape, features].
+    """
+
+    def step(module, state, projected):
+      state = module._step(state, projected)
+      return state, state[-1]
+
+    return _scan(step, unroll)(self, state, self._project(x))
+
+  def run_backwards(self, x: Array, mask: Array, unroll: int = 1) -> Array:
+    """Goes from the last step to the first, beginning at each sequence's own last step.
+
+    Args:
+      x: [B, T, *map_shape, D].
+      mask: bool [B, T], False at padding, which is at the end.
+      unroll: steps of the scan that are compiled as one.
+
+    Returns:
+      Outputs [B, T, *map_shape, features]; those at padding mean nothing.
     """
     start = self.initial_state(x.shape[0])
 
-    def step(state, inputs):
+    def step(module, state, inputs):
       projected, real = inputs
-      new = self(state, projected)
-      state = jax.tree.map(lambda a, b: jnp.where(real[:, None], a, b), new, start)
+      real = real.reshape(-1, *(1,) * (projected.ndim - 1))
+      new = module._step(state, projected)
+      state = jax.tree.map(lambda a, b: jnp.where(real, a, b), new, start)
       return state, state[-1]
 
-    inputs = (jnp.moveaxis(self.project(x), 1, 0), jnp.moveaxis(mask, 1, 0))
-    _, outputs = jax.lax.scan(step, start, inputs, reverse=True, unroll=unroll)
-    return jnp.moveaxis(outputs, 0, 1)
+    return _scan(step, unroll, reverse=True)(self, start, (self._project(x), mask))[1]
+
+
+def _scan(step, unroll: int, reverse: bool = False):
+  """Lifts `step(module, state, input)` to all steps of inputs [B, T, ...]."""
+  return nn.scan(
+    step,
+    variable_broadcast='params',
+    split_rngs={'params': False},
+    in_axes=1,
+    out_axes=1,
+    unroll=unroll,
+    reverse=reverse,
+  )

@@ -1,7 +1,8 @@
 """The evidence lower bound, or the exact log-likelihood where the model has no latent variables."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +15,12 @@ Metrics = dict[str, Array]
 
 
 def per_step(values: Array, terms: StepTerms) -> Array:
-  """The mean of `values` [B, T] over scored steps of all sequences, so devices don't matter."""
+  """Returns the mean of `values` [B, T] over scored steps of all sequences, on all devices."""
   return jnp.sum(values) / jnp.maximum(jnp.sum(terms.scored), 1)
 
 
 def terms_metrics(model: SequenceModel, dequantisation: str, terms: StepTerms) -> Metrics:
-  """What is known of a batch: the plain bound, whatever is optimised, and its parts per step."""
+  """Returns what is logged of a batch: the plain bound, whatever is optimised, and its parts."""
   per_dim = -per_step(terms.elbo, terms) / math.prod(model.event_shape)
   return {
     'scored': jnp.sum(terms.scored).astype(jnp.float32),
@@ -30,59 +31,53 @@ def terms_metrics(model: SequenceModel, dequantisation: str, terms: StepTerms) -
   }
 
 
-def training_terms(
+def in_training(
   model: SequenceModel,
   params: PyTree,
-  model_state: PyTree,
+  collections: PyTree,
   batch: dict[str, Array],
   key: Array,
   kl_weight: Array | float = 1.0,
-) -> tuple[StepTerms, PyTree]:
-  """The terms of a batch in training mode, and the model's updated collections.
+  function: Callable[..., Any] = SequenceModel.__call__,
+  **arguments: Any,
+) -> tuple[Any, PyTree]:
+  """Calls function(model, x, mask, **arguments) in training mode.
 
   Args:
     model: any sequence model.
     params: the model's parameters.
-    model_state: its other collections (`batch_stats`); they are updated.
-    batch: `x` [B, T, *event], dequantised, `mask` bool [B, T]; of streams `reset` bool [B]; of a
-      part of a batch `rows` [P, B], those of each part, and `part`, which this is.
+    collections: its other collections (`batch_stats`), which are updated.
+    batch: `x` [B, T, *event], dequantised, and `mask` bool [B, T]; of a part of a batch also `rows`
+      [P, B], those of each part, and `part`, the number of this one.
     key: for the model's own samples, and dropout.
     kl_weight: of the divergence, for inference that minimises free energies.
+    function: takes the bound model; by default it scores.
+    **arguments: of the function.
+
+  Returns:
+    What the function returns, and the updated collections.
   """
   dropout = jax.random.fold_in(key, 1)
   if 'part' in batch:
     dropout = jax.random.fold_in(dropout, batch['part'])
+  variables = {'params': params, **collections, 'annealing': annealing(model, kl_weight)}
+  if 'rows' in batch:
+    # The draws of a row are those that it has in the whole batch.
+    variables['part'] = model.at_core({'rows': batch['rows'], 'index': batch['part']})
   return model.apply(
-    {
-      'params': params,
-      **model_state,
-      'annealing': annealing(model, kl_weight),
-      **_about(model, batch),
-    },
+    variables,
     batch['x'],
     batch['mask'],
+    **arguments,
+    method=function,
     rngs={'sample': key, 'dropout': dropout},
-    mutable=list(model_state),
+    mutable=list(collections),
   )
 
 
 def annealing(model: SequenceModel, kl_weight: Array | float) -> PyTree:
-  """The collection that tells inference by free energies what the divergence weighs."""
+  """Returns the collection that tells inference by free energies what the divergence weighs."""
   return model.at_core({'kl_weight': jnp.asarray(kl_weight, jnp.float32)})
-
-
-def _about(model: SequenceModel, batch: dict[str, Array]) -> PyTree:
-  """Collections that tell the model what its rows are.
-
-  In training on streams, which of them begin; the others go on from the collection `carry`. Of a
-  part, which rows of the whole batch they are, so that each has the draws it has there.
-  """
-  about = {}
-  if 'reset' in batch:
-    about['stream'] = model.at_core({'reset': batch['reset']})
-  if 'rows' in batch:
-    about['part'] = model.at_core({'rows': batch['rows'], 'index': batch['part']})
-  return about
 
 
 class BoundSums(NamedTuple):
@@ -102,13 +97,13 @@ def bound_sums(
   keys: tuple[Array, Array],
   first: int = 0,
 ) -> BoundSums:
-  """Each sequence's bound and how many of its steps were scored, without training side effects.
+  """Returns each sequence's bound and how many of its steps were scored, in evaluation mode.
 
   Args:
     model: any sequence model.
     dequantisation: one of `preprocessing.DEQUANTISATIONS`.
     variables: the model's parameters and other collections.
-    batch: as in `training_terms`.
+    batch: `x` [B, T, *event], as stored, and `mask` bool [B, T].
     keys: for the dequantisation noise, and for the model's own samples.
     first: steps before it aren't counted.
   """

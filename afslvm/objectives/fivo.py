@@ -79,14 +79,14 @@ class ParticleFilter:
     # As in `SequenceModel.__call__`: not even a NaN at padding reaches a gradient.
     x = jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - 2)), x, 0.0)
     shared = {} if dropout is None else {'dropout': dropout}
-    (observed, log_det), updated = self.model.apply(
-      variables, x, mask, method=_observe, mutable=list(self.mutable), rngs=shared
+    (prepared, log_det), updated = self.model.apply(
+      variables, x, mask, method=_prepare, mutable=list(self.mutable), rngs=shared
     )
     skipped = x.shape[1] - log_det.shape[1]
     counted = mask[:, skipped:] & (jnp.arange(skipped, x.shape[1]) >= self.first)
     variables = {**variables, **updated}
     keys = jax.random.split(key, log_det.shape[1])
-    inputs = (jax.tree.map(lambda value: jnp.moveaxis(value, 1, 0), (observed, counted)), keys)
+    inputs = (jax.tree.map(lambda value: jnp.moveaxis(value, 1, 0), (prepared, counted)), keys)
     step = functools.partial(self._step, variables, jnp.asarray(kl_weight), dropout)
     with fast_cpu.in_loop():
       cloud, outputs = jax.lax.scan(step, self._start(variables, x.shape[0]), inputs)
@@ -108,14 +108,14 @@ class ParticleFilter:
     self, variables: PyTree, kl_weight: Array, dropout: Array | None, cloud: Cloud, inputs: Any
   ):
     """Moves all particles through one observation, weighs them, and resamples where it is due."""
-    (observed_t, counted_t), key = inputs
+    (prepared_t, counted_t), key = inputs
     resampling_key, *keys = jax.random.split(key, self.num_particles + 1)
     shared = {} if dropout is None else {'dropout': jax.random.fold_in(key, 1)}
 
     def move(state, key):
       (state, terms), new = self.model.apply(
         {**variables, **cloud.collections},
-        *(state, observed_t),
+        *(state, prepared_t),
         method=lambda model, *arguments: model.core.advance(*arguments),
         rngs={'sample': key, **shared},
         mutable=list(self.mutable),
@@ -133,10 +133,10 @@ class ParticleFilter:
     return Cloud({**cloud.collections, **new}, state, log_weights, bound), (size, due, terms)
 
 
-def _observe(model: SequenceModel, x: Array, mask: Array) -> tuple[PyTree, Array]:
-  """What the core's steps need of its own observations, [B, T', ...], and the flows' log_det."""
+def _prepare(model: SequenceModel, x: Array, mask: Array) -> tuple[PyTree, Array]:
+  """Returns what the core's steps need of its observations, [B, T', ...], and flows' log_det."""
   y, log_det = model.without_flows(x, mask)
-  return model.core.observe(y, mask[:, x.shape[1] - y.shape[1] :]), log_det
+  return model.core.prepare(y, mask[:, x.shape[1] - y.shape[1] :]), log_det
 
 
 def effective_size(log_weights: Array) -> Array:

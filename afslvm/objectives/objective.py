@@ -2,21 +2,41 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from afslvm.errors import ConfigError
-from afslvm.models.base import SequenceModel
-from afslvm.objectives import elbo, fivo, iwae
+from afslvm.models.base import SequenceModel, StepTerms
+from afslvm.models.state_space import StateSpaceModel
+from afslvm.objectives import elbo, fivo, iwae, variational_em
 from afslvm.objectives.annealing import KLSettings, kl_weight, weighted_kl
 from afslvm.types import Array, PyTree
 
 BOUNDS = ('elbo', 'iwae', 'fivo')
-# (params, model_state, batch, key, step) -> (loss, (metrics, new model_state)); the batch's `x` is
-# dequantised. Metrics hold `scored`, the steps that the loss is a mean over.
-Loss = Callable[[PyTree, PyTree, dict[str, Array], Array, Array], tuple[Array, Any]]
+GRADIENTS = ('bptt', 'em', 'em_online')
+
+
+class Carried(NamedTuple):
+  """What goes from one batch to the next beside the parameters."""
+
+  collections: PyTree  # the model's other collections, `batch_stats`
+  stream: PyTree = ()  # the model's state after each row, where rows go on in the next batch
+  optimizer: PyTree = ()  # of `em_online`, the state of the inference's optimiser
+
+
+class Outcome(NamedTuple):
+  """What a loss returns beside its value."""
+
+  metrics: dict[str, Array]  # with `scored`, the steps that the loss is a mean over
+  carried: Carried
+  inference: PyTree = None  # of `em_online`, the inference's parameters, moved already
+
+
+# (params, carried, batch, key, step) -> (loss, outcome); the batch's `x` is dequantised.
+Loss = Callable[[PyTree, Carried, dict[str, Array], Array, Array], tuple[Array, Outcome]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,20 +48,29 @@ class ObjectiveSettings(KLSettings):
     num_samples: draws or particles per sequence, K; `elbo` takes one.
     resample_threshold: of `fivo`, as a share of K.
     first_scored: steps before it are given; the AVF paper never scores the first one.
+    gradients: `bptt`, of the bound itself, through time; `em`, variational EM, where the inference
+      network is trained by the free energy of each step alone; `em_online`, the same with an update
+      of the inference network after every step of a sequence, as in the AVF paper's Algorithm 1.
   """
 
   bound: str = 'elbo'
   num_samples: int = 1
   resample_threshold: float = 0.5
   first_scored: int = 0
+  gradients: str = 'bptt'
 
-  choices: ClassVar = {'bound': BOUNDS}
+  choices: ClassVar = {'bound': BOUNDS, 'gradients': GRADIENTS}
   limits: ClassVar = {
     **KLSettings.limits,
     'num_samples': (1, None),
     'resample_threshold': (0.0, 1.0),
     'first_scored': (0, None),
   }
+
+  @property
+  def is_online(self) -> bool:
+    """Whether the inference has an optimiser of its own."""
+    return self.gradients == 'em_online'
 
   def check(self):
     """Raises ConfigError for options that the bound doesn't have."""
@@ -58,53 +87,145 @@ class ObjectiveSettings(KLSettings):
         f'objective.bound={self.bound} weighs samples, not divergences: free_nats must be 0.0 and '
         'kl_balance 0.5'
       )
+    if self.gradients != 'bptt' and (self.bound, self.free_nats, self.kl_balance) != (
+      'elbo',
+      0.0,
+      0.5,
+    ):
+      raise ConfigError(
+        f'objective.gradients={self.gradients} needs objective.bound=elbo, free_nats=0.0 and '
+        'kl_balance=0.5'
+      )
 
 
-def make_loss(settings: ObjectiveSettings, model: SequenceModel, dequantisation: str) -> Loss:
-  """The loss of a train step, a mean over scored steps in nats per step.
+class OnlineSettings(NamedTuple):
+  """How `em_online` moves the inference's parameters."""
+
+  optimizer: optax.GradientTransformation  # gives directions, which the rate scales
+  schedule: Callable[[Array], Array]  # from the training step to the rate
+
+
+def make_loss(
+  settings: ObjectiveSettings,
+  model: SequenceModel,
+  dequantisation: str,
+  online: OnlineSettings | None = None,
+) -> Loss:
+  """Returns the loss of a train step, a mean over scored steps in nats per step.
 
   Args:
     settings: which bound, and what its divergence weighs.
     model: any sequence model.
     dequantisation: that `x` has gone through, for what is logged.
+    online: needed by `em_online`.
   """
-  if settings.bound == 'elbo':
+  if settings.bound != 'elbo':
+    return _weighted_samples(settings, model, dequantisation)
+  trained = {'bptt': _bptt, 'em': _em, 'em_online': _em_online}[settings.gradients]
 
-    def annealed_elbo(params, model_state, batch, key, step):
-      weight = kl_weight(settings, step)
-      terms, updated = elbo.training_terms(model, params, model_state, batch, key, weight)
-      terms = terms.masked(jnp.arange(terms.kl.shape[1]) >= settings.first_scored)
-      reconstruction = elbo.per_step(terms.log_det - terms.log_likelihood, terms)
-      loss = reconstruction + weighted_kl(terms, settings, step)
-      if terms.local is not None:
-        # Variational EM: its gradient is that of the inference, its value is in the loss already.
-        local = elbo.per_step(terms.local, terms)
-        loss = loss + local - jax.lax.stop_gradient(local)
-      metrics = {'loss': loss, **elbo.terms_metrics(model, dequantisation, terms)}
-      if terms.latents is not None:
-        metrics['kl_weight'] = weight
-      return loss, (metrics, updated)
+  def annealed_elbo(params, carried, batch, key, step):
+    weight = kl_weight(settings, step)
+    context = _Context(settings, model, online, params, carried, batch, key, step, weight)
+    terms, local, outcome = trained(context)
+    terms = terms.masked(jnp.arange(terms.kl.shape[1]) >= settings.first_scored)
+    reconstruction = elbo.per_step(terms.log_det - terms.log_likelihood, terms)
+    loss = reconstruction + weighted_kl(terms, settings, step)
+    if local is not None:
+      # Its gradient is that of the inference; its value is in the loss already.
+      energy = elbo.per_step(jnp.where(terms.scored, local, 0.0), terms)
+      loss = loss + energy - jax.lax.stop_gradient(energy)
+    metrics = {'loss': loss, **elbo.terms_metrics(model, dequantisation, terms)}
+    if terms.latents is not None:
+      metrics['kl_weight'] = weight
+    return loss, outcome._replace(metrics=metrics)
 
-    return annealed_elbo
+  return annealed_elbo
 
-  def negative_bound(params, model_state, batch, key, step):
+
+class _Context(NamedTuple):
+  """What the three kinds of gradients are made of."""
+
+  settings: ObjectiveSettings
+  model: SequenceModel
+  online: OnlineSettings | None
+  params: PyTree
+  carried: Carried
+  batch: dict[str, Array]
+  key: Array
+  step: Array
+  kl_weight: Array
+
+  def call(self, function: Callable[..., Any], **arguments: Any) -> tuple[Any, PyTree]:
+    """Calls a function of the bound model in training mode; see `elbo.in_training`."""
+    if 'reset' in self.batch:
+      arguments['stream'] = (self.carried.stream, self.batch['reset'])
+    collections = self.carried.collections
+    return elbo.in_training(
+      self.model,
+      self.params,
+      collections,
+      self.batch,
+      self.key,
+      self.kl_weight,
+      function,
+      **arguments,
+    )
+
+  def outcome(self, collections: PyTree, state: PyTree = None, optimizer: PyTree = ()) -> Outcome:
+    """Returns an outcome without metrics; `state` is kept where rows go on."""
+    stream = jax.lax.stop_gradient(state) if 'reset' in self.batch else ()
+    return Outcome({}, Carried(collections, stream, optimizer))
+
+
+def _bptt(context: _Context) -> tuple[StepTerms, None, Outcome]:
+  """Differentiates the bound itself, through draws and states."""
+  if 'reset' in context.batch:
+    (state, terms), collections = context.call(StateSpaceModel.continued_terms)
+    return terms, None, context.outcome(collections, state)
+  terms, collections = context.call(SequenceModel.__call__)
+  return terms, None, context.outcome(collections)
+
+
+def _em(context: _Context) -> tuple[StepTerms, Array, Outcome]:
+  """Gives the two groups of parameters objectives of their own."""
+  found, collections = context.call(variational_em.em)
+  return found.terms, found.free_energy, context.outcome(collections, found.state)
+
+
+def _em_online(context: _Context) -> tuple[StepTerms, None, Outcome]:
+  """Moves the inference's parameters on the way."""
+  assert context.online is not None
+  rate = jnp.asarray(context.online.schedule(context.step))
+  updates = variational_em.OnlineUpdates(context.online.optimizer, context.carried.optimizer, rate)
+  first = context.settings.first_scored
+  found, collections = context.call(variational_em.em_online, updates=updates, first=first)
+  outcome = context.outcome(collections, found.state, found.optimizer)
+  return found.terms, None, outcome._replace(inference=found.inference)
+
+
+def _weighted_samples(
+  settings: ObjectiveSettings, model: SequenceModel, dequantisation: str
+) -> Loss:
+  """Returns the loss of the bounds that weigh several samples."""
+  sample = _importance if settings.bound == 'iwae' else _particles
+
+  def negative_bound(params, carried, batch, key, step):
     x, mask = batch['x'], batch['mask']
     if 'part' in batch:
       key = jax.random.fold_in(key, batch['part'])
     weight = kl_weight(settings, step)
-    annealing = {'annealing': elbo.annealing(model, weight)}
-    variables = {'params': params, **model_state, **annealing}
-    sample = _importance if settings.bound == 'iwae' else _particles
+    annealing = elbo.annealing(model, weight)
+    variables = {'params': params, **carried.collections, 'annealing': annealing}
     bound, terms, updated = sample(settings, model, variables, x, mask, key, weight)
     loss = -jnp.sum(bound) / jnp.maximum(jnp.sum(terms.scored), 1)
     metrics = {'loss': loss, **elbo.terms_metrics(model, dequantisation, terms)}
-    return loss, ({**metrics, 'kl_weight': weight}, updated)
+    return loss, Outcome({**metrics, 'kl_weight': weight}, carried._replace(collections=updated))
 
   return negative_bound
 
 
 def _importance(settings, model, variables, x, mask, key, weight):
-  """The bound, terms of the first draw for the log, and the updated collections."""
+  """Returns the bound, terms of the first draw for the log, and the updated collections."""
   keys = jax.random.split(key, settings.num_samples)
   bound, terms, updated = iwae.importance_bound(
     model, variables, x, mask, keys, weight, _collections(variables)
@@ -113,7 +234,7 @@ def _importance(settings, model, variables, x, mask, key, weight):
 
 
 def _particles(settings, model, variables, x, mask, key, weight):
-  """As `_importance`; terms are means over particles."""
+  """Returns the bound, means over particles of the terms, and the updated collections."""
   particles = fivo.ParticleFilter(
     model, settings.num_samples, settings.resample_threshold, mutable=_collections(variables)
   )
@@ -122,5 +243,5 @@ def _particles(settings, model, variables, x, mask, key, weight):
 
 
 def _collections(variables: PyTree) -> tuple[str, ...]:
-  """What training updates besides the parameters."""
+  """Returns the names of what training updates besides the parameters."""
   return tuple(name for name in variables if name not in ('params', 'annealing'))

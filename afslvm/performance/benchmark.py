@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from afslvm import fast_cpu
+from afslvm.models import filtering
 from afslvm.models.base import SequenceModel
 from afslvm.performance import flops, slowest
 from afslvm.training import distributed, program, receipt
@@ -122,21 +123,25 @@ def decoder_pass(experiment: Experiment, seconds: float, at_once: bool) -> tuple
   mesh = distributed.make_mesh()
   state = program.first_state(experiment, distributed.to_devices(batch, mesh), mesh)
 
-  def seen(model):
-    latent, z = model.core.initial_latent(count), jnp.zeros((count, model.core.latent_size))
-    return model.core.features(latent, z)
+  def inputs(model):
+    core, mask = model.core, jnp.ones((count, 1), bool)
+    first, x = core.initial_state(count), jnp.zeros((count, 1, *core.event_shape))
+    seen = filtering.at_step(core.observe(first.memory, x, mask)[1], 0)
+    return jnp.zeros((count, core.latent_size)), first.latent, seen
 
-  def loss(params, features):
-    def decode(model):
-      return model.core.decode(features, jnp.ones(count, bool))
+  def loss(params, inputs):
+    def emit(model):
+      z, latent, seen = inputs
+      return model.core.emission(latent, z, seen, jnp.ones(count, bool))
 
-    variables = {'params': params, **state.model_state}
-    return jnp.sum(jnp.square(model.apply(variables, method=decode, mutable=['batch_stats'])[0]))
+    variables = {'params': params, **state.carried.collections}
+    features, _ = model.apply(variables, method=emit, mutable=['batch_stats'])
+    return sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(features))
 
-  shapes = jax.eval_shape(lambda: model.apply({'params': state.params}, method=seen))
-  features = jax.tree.map(lambda value: jnp.ones(value.shape, value.dtype), shapes)
+  variables = {'params': state.params, **state.carried.collections}
+  shapes = jax.eval_shape(lambda: model.apply(variables, method=inputs))
   gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))
-  arguments = state.params, features
+  arguments = state.params, jax.tree.map(lambda v: jnp.ones(v.shape, v.dtype), shapes)
   jax.block_until_ready(gradient(*arguments))
   times, end = [], time.perf_counter() + seconds
   while not times or time.perf_counter() < end:

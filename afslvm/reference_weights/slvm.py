@@ -111,7 +111,7 @@ def _model(
   hidden = {net: width(f'{_lstm(net)}0.lstm.weight_hh', 'gates', 1) for net in _NETS}
   return SLVM(
     event_shape=event_shape,
-    latent_size=size,
+    latent_shape=(size,),
     likelihood=Gaussian(
       event_shape,
       mean_activation='linear' if under_flows else 'sigmoid',

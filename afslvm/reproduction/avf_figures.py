@@ -131,28 +131,28 @@ def predictions(model: Any, variables: Any, x: np.ndarray, seed: int) -> dict[st
   if model.core is not model or not hasattr(model, 'likelihood'):
     raise ConfigError('--figure=avf_4 is of latent variable models without flows; use af_4')
   apply = functools.partial(model.apply, variables)
-  observed = apply(x, np.ones(x.shape[:2], bool), method='observe')
+  prepared = apply(x, np.ones(x.shape[:2], bool), method='prepare')
   state = apply(1, method='initial_state')
 
   @jax.jit
-  def one(state, observed_t, key):
-    return model.apply(variables, state, observed_t, method=_step, rngs={'sample': key})
+  def one(state, prepared_t, key):
+    return model.apply(variables, state, prepared_t, method=_step, rngs={'sample': key})
 
   means = []
   for t in range(x.shape[1]):
-    observed_t = jax.tree.map(lambda value, t=t: value[:, t], observed)
-    state, mean = one(state, observed_t, jax.random.fold_in(jax.random.key(seed), t))
+    prepared_t = jax.tree.map(lambda value, t=t: value[:, t], prepared)
+    state, mean = one(state, prepared_t, jax.random.fold_in(jax.random.key(seed), t))
     means.append(jax.device_get(mean))
   predicted, reconstructed = (np.concatenate(values) for values in zip(*means, strict=True))
   return {'data': np.asarray(x[0]), 'prediction': predicted, 'reconstruction': reconstructed}
 
 
-def _step(model: Any, state: Any, observed_t: Any):
-  """The next state, and the means of x_t that prior and posterior lead to."""
-  following, terms = model.advance(state, observed_t)
+def _step(model: Any, state: Any, prepared_t: Any):
+  """Returns the next state, and the means of x_t that prior and posterior lead to."""
+  following, terms = model.advance(state, prepared_t)
 
   def mean(latent):
-    decoded = model.decode(model.features(state.latent, latent.loc), observed_t.mask)
-    return model.likelihood.mean(decoded)
+    features = model.emission(state.latent, latent.loc, prepared_t.seen, prepared_t.mask)
+    return model.likelihood.predict(features)
 
   return following, (mean(terms.latents.prior), mean(terms.latents.posterior))

@@ -145,6 +145,7 @@ def _initial_or_restored(
       experiment.length,
       distributed.replicated(mesh),
       experiment.stream_rows,
+      experiment.objective.is_online,
     )
     state, data_state = checkpoints.restore(target)
     if data_state['fingerprint'] != experiment.fingerprint:

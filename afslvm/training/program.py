@@ -1,4 +1,4 @@
-"""The two programs of a training run: the one that makes its first state, and the step."""
+"""The two jitted programs of a training run: its first state, and the step."""
 
 import contextlib
 import ctypes
@@ -13,7 +13,7 @@ from afslvm.objectives.objective import make_loss
 from afslvm.training import distributed, randomness
 from afslvm.training.experiment import Batch, Experiment
 from afslvm.training.gradients import make_gradient
-from afslvm.training.optimizer import make_optimizer
+from afslvm.training.optimizer import make_optimizers
 from afslvm.training.state import TrainState, create_state
 from afslvm.training.step import make_train_step
 from afslvm.transforms import preprocessing
@@ -27,14 +27,16 @@ def first_state(experiment: Experiment, batch: Batch, mesh: Mesh) -> TrainState:
     batch: global arrays, from which data-dependent values are initialised.
     mesh: of all devices.
   """
-  optimizer = make_optimizer(experiment.optimizer, experiment.train.num_steps)
+  optimizer, online = make_optimizers(
+    experiment.optimizer, experiment.train.num_steps, experiment.objective.is_online
+  )
 
   def create(batch):
     key = randomness.stream(experiment.seed, 'first batch')
     x = preprocessing.dequantise(key, batch['x'], experiment.dequantisation)
     use_ema = experiment.optimizer.ema_decay > 0
     rows = experiment.stream_rows
-    return create_state(experiment.model, optimizer, x, experiment.seed, use_ema, rows)
+    return create_state(experiment.model, optimizer, x, experiment.seed, use_ema, rows, online)
 
   # This runs once: on CPU, optimising the draws of a hundred arrays takes far longer than drawing.
   on_cpu = jax.default_backend() == 'cpu'
@@ -50,11 +52,15 @@ def compiled_step(experiment: Experiment, mesh: Mesh) -> Any:
     experiment: what is trained.
     mesh: of all devices.
   """
-  loss = make_loss(experiment.objective, experiment.model, experiment.dequantisation)
+  optimizer, online = make_optimizers(
+    experiment.optimizer, experiment.train.num_steps, experiment.objective.is_online
+  )
+  model = experiment.model
+  loss = make_loss(experiment.objective, model, experiment.dequantisation, online)
   settings = experiment.train
   gradient = make_gradient(loss, experiment.dequantisation, settings.accumulate)
-  optimizer = make_optimizer(experiment.optimizer, settings.num_steps)
-  step = make_train_step(gradient, optimizer, experiment.seed, experiment.optimizer.ema_decay)
+  ema_decay = experiment.optimizer.ema_decay
+  step = make_train_step(model, gradient, optimizer, experiment.seed, ema_decay)
   if jax.default_backend() == 'cpu':
     _keep_freed_memory()
   whole, parts = distributed.replicated(mesh), distributed.sharded(mesh)

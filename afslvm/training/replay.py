@@ -55,14 +55,14 @@ def replay(gradient: Gradient, state: TrainState, batch: Batch, step: int, seed:
     seed: of the run.
   """
 
-  def compute(params, model_state, batch):
+  def compute(params, carried, batch):
     index = jnp.int32(step - 1)
     key = jax.random.fold_in(randomness.stream(seed, 'training'), index)
-    (metrics, _), grads = gradient(params, model_state, batch, key, index)
-    return metrics, grads
+    outcome, grads = gradient(params, carried, batch, key, index)
+    return outcome.metrics, grads
 
   checked = jax.jit(checkify.checkify(compute, errors=checkify.nan_checks))
-  error, (metrics, grads) = checked(state.params, state.model_state, batch)
+  error, (metrics, grads) = checked(state.params, state.carried, batch)
   norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(grads)))
   return Replay(
     step=step,

@@ -6,8 +6,9 @@ import optax
 from flax import struct
 
 from afslvm.models.base import SequenceModel
+from afslvm.objectives.objective import Carried, OnlineSettings
 from afslvm.training import randomness
-from afslvm.training.optimizer import make_optimizer
+from afslvm.training.optimizer import make_optimizers
 from afslvm.training.settings import OptimizerSettings, TrainSettings
 from afslvm.types import Array, PyTree
 
@@ -17,17 +18,17 @@ class TrainState(struct.PyTreeNode):
 
   step: Array  # int32 [], batches consumed, the skipped ones included
   params: PyTree
-  model_state: PyTree  # every other collection of the model, `batch_stats`
+  carried: Carried  # what else goes on from batch to batch, such as `batch_stats`
   opt_state: PyTree
-  ema: PyTree  # moving average of (params, model_state), or () without one
+  ema: PyTree  # moving average of (params, collections), or () without one
   skipped: Array  # int32 [], non-finite steps so far
   skipped_in_row: Array  # int32 [], since the last finite one
 
   @property
   def evaluated(self) -> PyTree:
     """The variables to evaluate: the moving average where there is one."""
-    params, model_state = self.ema or (self.params, self.model_state)
-    return {'params': params, **model_state}
+    params, collections = self.ema or (self.params, self.carried.collections)
+    return {'params': params, **collections}
 
 
 def create_state(
@@ -37,27 +38,55 @@ def create_state(
   seed: int,
   use_ema: bool = False,
   stream_rows: int = 0,
+  online: OnlineSettings | None = None,
 ) -> TrainState:
-  """A fresh state; `x` [B, T, *event] is dequantised data for data-dependent initialisation.
+  """Returns the state before the first step.
 
-  With `stream_rows` the model's own state after each batch is part of it.
+  Args:
+    model: any sequence model.
+    optimizer: of the parameters.
+    x: [B, T, *event], dequantised data for data-dependent initialisation.
+    seed: of the parameters.
+    use_ema: whether a moving average is kept.
+    stream_rows: rows of a batch whose model state goes on in the next one; 0 if none does.
+    online: of `em_online`, whose optimiser's state is part of it.
   """
   params_key, sample_key = jax.random.split(randomness.stream(seed, 'initialisation'))
   variables = model.init({'params': params_key, 'sample': sample_key}, x, method='initialize')
   params = variables.pop('params', {})
-  model_state = {name: variables[name] for name in variables if name != 'visuals'}
-  averaged = dict(model_state)
+  collections = {name: variables[name] for name in variables if name != 'visuals'}
+  carried = Carried(collections)
   if stream_rows:
-    model_state['carry'] = model.apply({'params': params}, stream_rows, method='empty_carry')
+    stream = model.apply({'params': params}, stream_rows, method='initial_state')
+    carried = carried._replace(stream=jax.tree.map(jnp.zeros_like, stream))
+  if online is not None:
+    carried = carried._replace(optimizer=online.optimizer.init(inference_of(model, params)))
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
-    model_state=model_state,
+    carried=carried,
     opt_state=optimizer.init(params),
-    ema=jax.tree.map(jnp.copy, (params, averaged)) if use_ema else (),
+    ema=jax.tree.map(jnp.copy, (params, collections)) if use_ema else (),
     skipped=jnp.zeros((), jnp.int32),
     skipped_in_row=jnp.zeros((), jnp.int32),
   )
+
+
+def inference_of(model: SequenceModel, params: PyTree) -> PyTree:
+  """Returns the inference's part of a model's parameters."""
+  for name in model.core_path:
+    params = params[name]
+  return params['inference']
+
+
+def with_inference(model: SequenceModel, params: PyTree, inference: PyTree) -> PyTree:
+  """Returns a model's parameters with another part for the inference."""
+
+  def put(params: PyTree, path: tuple[str, ...]) -> PyTree:
+    inner = put(params[path[0]], path[1:]) if len(path) > 1 else inference
+    return {**params, path[0]: inner}
+
+  return put(params, (*model.core_path, 'inference'))
 
 
 def abstract_state(
@@ -67,12 +96,13 @@ def abstract_state(
   length: int,
   sharding: jax.sharding.Sharding,
   stream_rows: int = 0,
+  is_online: bool = False,
 ) -> TrainState:
-  """Shapes, dtypes and shardings of the state, without computing anything."""
-  optimizer = make_optimizer(settings, train.num_steps)
+  """Returns shapes, dtypes and shardings of the state, without computing anything."""
+  optimizer, online = make_optimizers(settings, train.num_steps, is_online)
   x = jax.ShapeDtypeStruct((1, length, *model.event_shape), jnp.float32)
   state = jax.eval_shape(
-    lambda x: create_state(model, optimizer, x, 0, settings.ema_decay > 0, stream_rows), x
+    lambda x: create_state(model, optimizer, x, 0, settings.ema_decay > 0, stream_rows, online), x
   )
   return jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state

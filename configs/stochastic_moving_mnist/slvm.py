@@ -14,6 +14,6 @@ def get_config():
     data={**common.STOCHASTIC_MOVING_MNIST, 'frame_size': 32},
     train={'num_steps': 800},
     widths=(16, 32, 64),
-    latent_size=32,
+    latent_shape=32,
     hidden=128,
   )

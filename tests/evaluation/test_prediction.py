@@ -199,7 +199,7 @@ class RandomWalk(SequenceModel):
     del state, mask_t
     return x_t, None
 
-  def predict(self, state, temperature=1.0):
+  def predict(self, state, temperature=1.0, limit=None):
     noise = jax.random.normal(self.make_rng('sample'), state.shape)
     x_t = state + temperature * noise
     return (x_t, x_t / 0.0) if self.explodes else (x_t, x_t)

@@ -62,7 +62,7 @@ def test_observation_context_and_state_all_reach_the_posterior(layers):
   inference, variables, _, (observed, context, prior) = make(layers=layers)
 
   def run(module, observed, context):
-    state, first, *_ = module.infer(module.initial_state(4), observed, context, prior)
+    state, first, _ = module.infer(module.initial_state(4), observed, context, prior)
     return first, module.infer(state, observed, context, prior).posterior
 
   def locs(observed, context):

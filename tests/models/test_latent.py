@@ -47,7 +47,7 @@ def test_batch_statistics_move_once_for_all_frames(frames):
 def test_running_statistics_are_used_in_evaluation(frames):
   """A sequence's terms don't depend on those beside it, and nothing is updated."""
   model, variables, x = frames
-  given = {**variables, **constructors.given_noise(model, jnp.array([0.4, -1.1]))}
+  given = {**variables, **constructors.given_noise(model, 0.4)}
   both = constructors.apply(model, given, x)
   alone = constructors.apply(model, given, x[:1])
   np.testing.assert_allclose(both.elbo[:1], alone.elbo, rtol=1e-4)
@@ -58,7 +58,7 @@ def test_the_first_states_of_recurrent_networks_are_shared_by_the_batch():
   model = constructors.slvm(layers=2)
   x = constructors.data(model)
   variables = constructors.randomized(model, x, scale=0.5)
-  given = {**variables, **constructors.given_noise(model, jnp.array([0.4, -1.1]))}
+  given = {**variables, **constructors.given_noise(model, 0.4)}
   for part in ('dynamics', 'inference'):
     initial = {k: v for k, v in variables['params'][part]['lstm'].items() if 'initial' in k}
     assert {leaf.shape for leaf in initial.values()} == {(3,)}
@@ -98,9 +98,9 @@ def test_the_posterior_of_the_last_z_conditions_prior_and_posterior():
   terms = constructors.apply(model, variables, x, rngs={'sample': jax.random.key(0)})
 
   def by_hand(model, z):
-    state, priors = model.initial_latent(x.shape[0]), []
+    state, priors = model.initial(x.shape[0]), []
     for t in range(3):
-      priors.append(model.prior(state))
+      priors.append(model.prior(state, x[:, t]))
       state = model.transition(state, z[:, t], x[:, t])
     return jax.tree.map(lambda *p: jnp.stack(p, axis=1), *priors)
 

@@ -26,7 +26,7 @@ class AsModel(SequenceModel):
     zeros = jnp.zeros_like(log_prob)
     return self.prior.advance(state, x_t), StepTerms(log_prob, zeros, zeros, zeros == 0)
 
-  def predict(self, state, temperature=1.0):
+  def predict(self, state, temperature=1.0, limit=None):
     normal = self.prior.distribution(state)
     z_t = normal.sample(jax.random.normal(self.make_rng('sample'), normal.loc.shape), temperature)
     return self.prior.advance(state, z_t), z_t
@@ -72,11 +72,11 @@ def test_draws_agree_for_the_same_noise(two_forms):
   def through_flow(model):
     state, drawn = model.initial_state(3), []
     for t in range(STEPS):
-      shift, log_scale, _ = model.flow.step_parameters(state.window)
+      shift, log_scale, _ = model.flow.step_parameters(state.past)
       u_t = model.base.prior.distribution(state.base).sample(noise[:, t])
       z_t = shift + jnp.exp(log_scale) * u_t
       inner = model.base.prior.advance(state.base, u_t)
-      state = state._replace(window=model.flow.push(state.window, z_t), base=inner)
+      state = state._replace(past=model.flow.push(state.past, z_t), base=inner)
       drawn.append(z_t)
     return jnp.stack(drawn, axis=1)
 

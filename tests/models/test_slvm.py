@@ -64,9 +64,11 @@ def changed(spec, dotted, value):
 @pytest.mark.parametrize(
   ('key', 'value', 'expected'),
   [
-    ('latent_size', 0, 'model.latent_size=0 must be an integer, 1 or more'),
-    ('latent_size', 2.5, 'model.latent_size=2.5'),
-    ('latent_sise', 4, 'did you mean "latent_size"'),
+    ('latent_shape', 0, 'model.latent_shape=0 must be an integer, 1 or more'),
+    ('latent_shape', 2.5, 'model.latent_shape=2.5'),
+    ('latent_shape', (4, 4), 'or three of them (h, w, c)'),
+    ('given', -1, 'model.given=-1 must be at least 0'),
+    ('latent_shap', 4, 'did you mean "latent_shape"'),
     ('encoder', None, 'model.encoder is missing'),
     ('encoder.name', 'dgcan', 'did you mean "dcgan"'),
     ('encoder.widths', (8,) * 7, 'model.encoder.widths'),

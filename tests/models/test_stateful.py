@@ -3,16 +3,18 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from afslvm.objectives.objective import ObjectiveSettings, make_loss
+from afslvm.models.state_space import StateSpaceModel
+from afslvm.objectives.objective import GRADIENTS, ObjectiveSettings, make_loss
 from afslvm.training import state as state_lib
 from afslvm.training.gradients import make_gradient
+from afslvm.training.optimizer import make_optimizers
+from afslvm.training.settings import OptimizerSettings
 from afslvm.training.step import make_train_step
 from tests import constructors
 
-NOISE = jnp.array([0.4, -1.1])
+NOISE = 0.4
 NAMES = ('srnn', 'vrnn', 'slvm mlp')
 
 
@@ -23,18 +25,24 @@ def make(name, steps=6):
   return model, {**variables, **constructors.given_noise(model, NOISE)}, x
 
 
-def score(model, given, carry, x, reset):
-  collections = {**given, 'carry': carry, 'stream': {'reset': jnp.array(reset)}}
-  terms, updated = constructors.apply(model, collections, x, mutable=('carry',))
-  return terms, updated['carry']
+def score(model, given, state, x, new):
+  mask = jnp.ones(x.shape[:2], bool)
+  stream = state, jnp.array(new)
+  method = StateSpaceModel.continued_terms
+  state, terms = constructors.apply(model, given, x, mask, stream=stream, method=method)
+  return terms, state
+
+
+def nothing(model, given):
+  """A state that no row goes on from."""
+  return jax.tree.map(jnp.zeros_like, model.apply(given, 3, method='initial_state'))
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_two_halves_score_as_the_whole(name):
   model, given, x = make(name)
-  carry = model.apply(given, 3, method='empty_carry')
-  first, carry = score(model, given, carry, x[:, :4], [True] * 3)
-  second, _ = score(model, given, carry, x[:, 4:], [False] * 3)
+  first, state = score(model, given, nothing(model, given), x[:, :4], [True] * 3)
+  second, _ = score(model, given, state, x[:, 4:], [False] * 3)
   found = jnp.concatenate([first.elbo, second.elbo], axis=1)
   np.testing.assert_allclose(found, constructors.apply(model, given, x).elbo, rtol=1e-4)
 
@@ -42,29 +50,29 @@ def test_two_halves_score_as_the_whole(name):
 @pytest.mark.parametrize('name', NAMES)
 def test_rows_begin_anew_where_they_are_reset(name):
   model, given, x = make(name)
-  carry = model.apply(given, 3, method='empty_carry')
-  _, carry = score(model, given, carry, x[:, :4], [True] * 3)
-  found, _ = score(model, given, carry, x[:, 4:], [False, True, False])
+  _, state = score(model, given, nothing(model, given), x[:, :4], [True] * 3)
+  found, _ = score(model, given, state, x[:, 4:], [False, True, False])
   fresh = constructors.apply(model, given, x[:, 4:]).elbo
   np.testing.assert_allclose(found.elbo[1], fresh[1], rtol=1e-5)
   assert not np.allclose(found.elbo[0], fresh[0], rtol=1e-3)
 
 
-def test_training_keeps_the_state_and_evaluates_without_it():
-  """The carry moves with the batches, is part of the state that is saved, and not of averages."""
+@pytest.mark.parametrize('gradients', GRADIENTS)
+def test_training_keeps_the_state_and_evaluates_without_it(gradients):
+  """The stream moves with the batches, is part of the state that is saved, and not of averages."""
   model, _, x = make('srnn')
-  optimizer = optax.sgd(1e-3)
-  first = state_lib.create_state(model, optimizer, x, 0, use_ema=True, stream_rows=3)
-  gradient = make_gradient(make_loss(ObjectiveSettings(), model, 'none'))
-  step = jax.jit(make_train_step(gradient, optimizer, 0, 0.9))
+  optimizer, online = make_optimizers(OptimizerSettings(), 10, gradients == 'em_online')
+  first = state_lib.create_state(model, optimizer, x, 0, True, 3, online)
+  loss = make_loss(ObjectiveSettings(gradients=gradients), model, 'none', online)
+  step = jax.jit(make_train_step(model, make_gradient(loss), optimizer, 0, 0.9))
   mask = jnp.ones(x.shape[:2], bool)
   batch = {'x': x, 'mask': mask, 'reset': jnp.array([True] * 3)}
   after, metrics = step(first, batch)
   moved = jax.tree.map(
-    lambda a, b: bool(jnp.any(a != b)), first.model_state['carry'], after.model_state['carry']
+    lambda a, b: bool(jnp.any(a != b)), first.carried.stream, after.carried.stream
   )
   assert any(jax.tree.leaves(moved))
-  assert 'carry' not in after.ema[1]
+  assert jax.tree.structure(after.ema[1]) == jax.tree.structure(after.carried.collections)
   assert int(metrics['skipped']) == 0
   going_on, _ = step(after, {**batch, 'reset': jnp.array([False] * 3)})
   begun, _ = step(after, batch)

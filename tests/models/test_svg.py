@@ -35,44 +35,51 @@ def made():
 def test_the_decoder_sees_maps_of_the_right_frame(made, skips, seen):
   """After frame t: its own, or that of the last context frame; however the frames are cut."""
   model, variables, x = made
-  model = model.copy(skips=skips)
   mask = jnp.ones(x.shape[:2], bool)
-  encoded = constructors.apply(model, variables, x, mask, method='encode')
-  start = model.apply(variables, 2, method='initial_memory')
-  (every,) = constructors.apply(model.copy(skips='last'), variables, x, mask, method='encode').maps
-  for cuts in ((6,), (1,) * 6, (3, 1, 2), (1, 5)):
-    memory, found, t = start, [], 0
+
+  def observed(skips, cuts):
+    """The maps that the decoder sees of each frame, however the frames are cut; and the memory."""
+    own, found, t = model.copy(skips=skips), [], 0
+    memory = own.apply(variables, 2, method='initial_memory')
     for steps in cuts:
-      part = jax.tree.map(lambda v, t=t, steps=steps: v[:, t : t + steps], encoded)
-      memory, past = constructors.apply(model, variables, memory, part, method='remember')
-      found.append(past)
+      part = x[:, t : t + steps], mask[:, t : t + steps]
+      memory, seen_t = constructors.apply(own, variables, memory, *part, method='observe')
+      found.append(seen_t.maps)
       t += steps
-    if seen is None:
-      assert not jax.tree.leaves((encoded.maps, memory.maps, found[0].maps))
-      continue
-    maps = np.concatenate([past.maps[0] for past in found], axis=1)
-    np.testing.assert_array_equal(maps, every[:, np.array(seen)])
-    np.testing.assert_array_equal(memory.maps[0], maps[:, -1])
+    return memory, jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *found)
+
+  last, (before,) = observed('last', (6,))  # of the frame before each
+  every = np.concatenate([before[:, 1:], last.maps[0][:, None]], axis=1)
+  for cuts in ((6,), (1,) * 6, (3, 1, 2), (1, 5)):
+    memory, maps = observed(skips, cuts)
     np.testing.assert_array_equal(memory.count, [6, 6])
+    if seen is None:
+      assert not jax.tree.leaves((memory.maps, maps))
+      continue
+    # After frame t, `seen[t]` is looked at; before the first one there are zeros.
+    assert not np.any(maps[0][:, 0])
+    np.testing.assert_allclose(maps[0][:, 1:], every[:, np.array(seen)[:-1]], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(memory.maps[0], every[:, seen[-1]], rtol=1e-5, atol=1e-6)
 
 
 def test_the_first_frame_has_a_density_of_its_own(made):
   """Nothing of a frame is seen before it: h_0 is learned, and the maps are zeros."""
   model, variables, x = made
-  state = model.apply(variables, 2, method='initial_state').latent
+  memory = model.apply(variables, 2, method='initial_state').memory
   params = variables['params']
-  np.testing.assert_array_equal(state.past.h, np.tile(params['h_0'], (2, 1)))
-  assert [m.shape for m in state.past.maps] == [(2, 2, 3, 4)]
-  assert not np.any(state.past.maps[0])
+  np.testing.assert_array_equal(memory.h, np.tile(params['h_0'], (2, 1)))
+  assert [m.shape for m in memory.maps] == [(2, 2, 3, 4)]
+  assert not np.any(memory.maps[0])
 
   def by_hand(model):
     recurrence, h_0 = model.prior_recurrence, jnp.tile(model.h_0, (2, 1))
-    first = recurrence(recurrence.initial_state(2), recurrence.project(h_0))
-    second = recurrence(first, recurrence.project(model.encode(x, x[..., 0, 0, 0] > -1).h[:, 0]))
-    return [model.prior_heads(hidden[-1])[0] for hidden in (first, second)]
+    first = recurrence(recurrence.initial_state(2), h_0)
+    seen = model.observe(model.initial_memory(2), x, x[..., 0, 0, 0] > -1)[1]
+    second = recurrence(first, seen.h[:, 0])
+    return [model.prior_network(hidden[-1]).loc for hidden in (first, second)]
 
   first, second = constructors.apply(model, variables, method=by_hand)
-  given = {**variables, **constructors.given_noise(model, jnp.array([0.4, -1.1]))}
+  given = {**variables, **constructors.given_noise(model, 0.4)}
   prior = constructors.apply(model, given, x).latents.prior.loc
   np.testing.assert_allclose(prior[:, 0], first, rtol=1e-5, atol=1e-6)
   np.testing.assert_allclose(prior[:, 1], second, rtol=1e-4, atol=1e-6)

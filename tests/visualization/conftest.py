@@ -193,7 +193,7 @@ class Persistent(SequenceModel):
   def mean(self, state):
     return jnp.clip(self.keep * state, 0.02, 1.0) if self.binary else self.keep * state
 
-  def predict(self, state, temperature=1.0):
+  def predict(self, state, temperature=1.0, limit=None):
     key, mean = self.make_rng('sample'), self.mean(state)
     if self.binary:
       x_t = (
