@@ -179,6 +179,7 @@ TRAIN = {
   'validation_batches': 8,
   'max_skipped': 10,
   'accumulate': 1,
+  'convolutions': 'auto',
 }
 DATA = {
   'data_dir': '',

@@ -22,7 +22,7 @@ PARTS = ('afslvm.flows', 'afslvm.likelihoods', 'afslvm.inference')
 INTERNAL = {
   'transforms': ('afslvm.types',),
   'distributions': ('afslvm.types',),
-  'fast_cpu': (),
+  'fast_cpu': PURE,
   'networks': (*PURE, FAST_CPU),
   'flows': (*PURE, NETWORKS),
   'likelihoods': (*PURE, DENSITIES, NETWORKS),
@@ -41,7 +41,6 @@ INTERNAL = {
     BASE,
     *OBJECTIVES,
     FAST_CPU,
-    'afslvm.networks.windows',
     'afslvm.training',
   ),
   'visualization': (
@@ -139,6 +138,11 @@ def test_no_concrete_model_is_named(folder):
     used = {getattr(node, 'id', getattr(node, 'attr', None)) for node in ast.walk(tree)}
     used |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     assert not names & used, file
+
+
+def test_the_forms_for_cpu_have_one_door():
+  files = [file for file in source_files('afslvm', 'launch') if file.parent.name != 'fast_cpu']
+  assert not violations(files, lambda path: not path.startswith(f'{FAST_CPU}.'))
 
 
 def test_only_binaries_and_runs_import_build():

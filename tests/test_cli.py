@@ -92,6 +92,7 @@ def smoke(**overrides):
     ('optimizer.learning_rte', 1.0, 'did you mean "learning_rate"'),
     ('train.keep_checkpoints', 1, 'must be at least 2'),
     ('train.accumulate', 3, 'does not divide train.batch_size'),
+    ('train.convolutions', 'product', 'did you mean "products"'),
     ('seed', -1, 'config.seed=-1'),
     ('trian', {}, 'did you mean "train"'),
     ('objective', None, 'config.objective is missing'),

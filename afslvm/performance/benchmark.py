@@ -76,9 +76,9 @@ def measure(
   lowered = step.lower(state, batch)
   compiled = lowered.compile()
   compile_seconds = time.perf_counter() - began
-  with fast_cpu.plain_operators():
-    plain_step = program.compiled_step(experiment, mesh)
-    count = flops.of_function(plain_step, state, batch)
+  plain = dataclasses.replace(experiment.train, convolutions='plain')
+  plain_step = program.compiled_step(dataclasses.replace(experiment, train=plain), mesh)
+  count = flops.of_function(plain_step, state, batch)
 
   def run(state, steps):
     for _ in range(steps):
@@ -148,7 +148,7 @@ def decoder_pass(experiment: Experiment, seconds: float, at_once: bool) -> tuple
     began = time.perf_counter()
     jax.block_until_ready(gradient(*arguments))
     times.append(time.perf_counter() - began)
-  with fast_cpu.plain_operators():
+  with fast_cpu.choose('plain'):
     count = flops.of_function(jax.grad(loss, argnums=(0, 1)), *arguments)
   return rounds * statistics.median(times), rounds * count
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from afslvm.networks import windows
+from afslvm import fast_cpu
 
 # Of an instruction in the text of a compiled program, its name and the place in the source code.
 _INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%?([\w.-]+) = .*metadata=\{[^}]*op_name="([^"]+)"', re.M)
@@ -64,7 +64,7 @@ def share_of_products(operations: list[Operation]) -> float:
   def is_product(operation: Operation) -> bool:
     # Those that a transposition leads to have its place.
     known = operation.name.startswith(_INSTRUCTIONS) or operation.place.endswith(_PRIMITIVES)
-    return known or windows.SCOPE in operation.place
+    return known or fast_cpu.SCOPE in operation.place
 
   return sum(operation.share for operation in operations if is_product(operation))
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from afslvm import fast_cpu
 from afslvm.objectives.objective import make_loss
 from afslvm.training import distributed, randomness
 from afslvm.training.experiment import Batch, Experiment
@@ -61,6 +62,7 @@ def compiled_step(experiment: Experiment, mesh: Mesh) -> Any:
   gradient = make_gradient(loss, experiment.dequantisation, settings.accumulate)
   ema_decay = experiment.optimizer.ema_decay
   step = make_train_step(model, gradient, optimizer, experiment.seed, ema_decay)
+  step = fast_cpu.choose(settings.convolutions)(step)  # it is traced later
   if jax.default_backend() == 'cpu':
     _keep_freed_memory()
   whole, parts = distributed.replicated(mesh), distributed.sharded(mesh)

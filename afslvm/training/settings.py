@@ -3,6 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
+from afslvm import fast_cpu
 from afslvm.errors import ConfigError
 
 SCHEDULES = ('constant', 'cosine', 'exponential')
@@ -68,6 +69,8 @@ class TrainSettings:
     max_skipped: non-finite steps in a row after which the run stops.
     accumulate: parts of each batch that go through the model one after another, for less memory;
       the step is that of the whole batch, but for batch statistics and dropout, which are by part.
+    convolutions: how training computes them: `products` in the forms that are fast on CPU, `plain`
+      by the backend's own operators, `auto` as products on CPU only. The sums are the same.
   """
 
   num_steps: int = 1000
@@ -79,6 +82,9 @@ class TrainSettings:
   validation_batches: int = 8
   max_skipped: int = 10
   accumulate: int = 1
+  convolutions: str = 'auto'
+
+  choices: ClassVar = {'convolutions': fast_cpu.CHOICES}
   limits: ClassVar = {
     'num_steps': (1, None),
     'batch_size': (1, None),

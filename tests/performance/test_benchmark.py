@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from afslvm.networks import windows
+from afslvm import fast_cpu
 from afslvm.performance import benchmark, slowest
 from tests import constructors
 from tests.training.test_step import experiment
@@ -42,7 +42,7 @@ def test_copies_for_products_count_with_them():
   found = [
     operation('ynn_fusion', 'jit(f)/conv/conv_general_dilated', 0.4),
     operation('dot.1', '', 0.2),
-    operation('concatenate', f'jit(f)/conv/{windows.SCOPE}/while/body/concatenate', 0.1),
+    operation('concatenate', f'jit(f)/conv/{fast_cpu.SCOPE}/while/body/concatenate', 0.1),
     operation('tanh', 'jit(f)/tanh', 0.3),
   ]
   assert slowest.share_of_products(found) == pytest.approx(0.7)
