@@ -79,7 +79,7 @@ setuptools.setup(
       'soundfile>=0.13',  # as in `audio`
       'hypothesis>=6.130',  # damaged files for the readers of what users bring
       'ipykernel>=6.29',  # the kernel that nbclient starts
-      'mypy>=1.15',  # types of the pure parts
+      'mypy>=1.15',  # types of what pyproject.toml names
       'nbclient>=0.10',  # runs the colabs in smoke mode
       'nbformat>=5.10',  # reads them
       'pytest>=8.3',  # runs the tests

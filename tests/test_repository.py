@@ -48,7 +48,7 @@ def test_ruff_passes(arguments):
 
 
 @pytest.mark.slow
-def test_mypy_passes_on_the_pure_parts():
+def test_mypy_passes():
   result = run(sys.executable, '-m', 'mypy')
   assert result.returncode == 0, result.stdout + result.stderr
 

@@ -198,6 +198,13 @@ _STEP_FIELDS = (
 _ERRORS = ('standard_error', 'nats_per_step_error', 'sequence_mean_error')
 
 
+def log_mean_exp(log_weights: np.ndarray, axis: int) -> np.ndarray:
+  """Returns the logarithm of the mean of `exp(log_weights)` over an axis."""
+  # NumPy's types ask for arguments that have defaults.
+  total = np.logaddexp.reduce(log_weights, axis=axis)  # type: ignore[call-overload]
+  return total - math.log(log_weights.shape[axis])
+
+
 def result(
   name: str,
   kind: str,

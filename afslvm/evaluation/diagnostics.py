@@ -106,7 +106,7 @@ def _latent_values(terms: Any, scored: np.ndarray) -> dict[str, Any]:
   kl, counts = np.where(scored, terms.kl, 0.0).sum(axis=0), scored.sum(axis=0)
   own = np.asarray(kl_normal(terms.latents.posterior, terms.latents.prior))[scored]  # [N, Z]
   return {
-    'kl': float(kl.sum() / counts.sum()),
+    'kl': float(kl.sum()) / float(counts.sum()),
     'kl_per_step': [float(v) for v in kl[counts > 0] / counts[counts > 0]],
     'active_units': int((own.mean(axis=0) > ACTIVE_NATS).sum()),
     'latent_size': own.shape[1],

@@ -12,7 +12,7 @@ import numpy as np
 
 from afslvm.evaluation import references as references_lib
 from afslvm.evaluation import visuals
-from afslvm.evaluation.contract import LikelihoodContract, LikelihoodResult, result
+from afslvm.evaluation.contract import LikelihoodContract, LikelihoodResult, log_mean_exp, result
 from afslvm.evaluation.correlation import temporal_correlation
 from afslvm.models.base import SequenceModel
 from afslvm.objectives import elbo, fivo
@@ -117,7 +117,8 @@ def evaluate(
   particles = _particle_filter(evaluation)
   for index, batch in enumerate(evaluation.scored_batches()):
     real = batch['mask'].any(axis=1)
-    sums, others = [], []
+    sums: list[elbo.BoundSums] = []  # each [B]
+    others: list[dict[str, np.ndarray]] = []  # each {name: [B]}
     for sample in range(samples):
       keys = evaluation.keys(index, sample)
       scores = score(evaluation.variables, batch, keys)
@@ -176,7 +177,7 @@ def _summaries(
   own = evaluation.name
   results = [summary(own, kind, draws.elbo.mean(axis=0), kl=kl if latent else None)]
   if samples > 1 and kind != 'exact':
-    log_mean = np.logaddexp.reduce(draws.log_weight, axis=0) - math.log(samples)
+    log_mean = log_mean_exp(np.asarray(draws.log_weight), axis=0)
     results.append(summary(own, f'iwae-{samples}', log_mean))
   if filtered is not None:
     count = evaluation.num_particles

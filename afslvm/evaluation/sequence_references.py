@@ -56,11 +56,12 @@ def fit_notes(batches: Batches) -> Notes:
   Args:
     batches: of the training split, `x` [B, T, D] of zeros and ones and `mask` [B, T].
   """
-  steps, on, ons_before, stays, steps_later, later = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+  steps = steps_later = 0
+  on = ons_before = stays = later = np.zeros(())  # [D] from the first batch on
   for batch in batches:
     x, mask = np.asarray(batch['x'], np.float64), np.asarray(batch['mask'])
     now, before = x[:, 1:][mask[:, 1:]], x[:, :-1][mask[:, 1:]]  # padding is at the end
-    steps, on = steps + mask.sum(), on + x[mask].sum(axis=0)
+    steps, on = steps + int(mask.sum()), on + x[mask].sum(axis=0)
     ons_before, steps_later = ons_before + before.sum(axis=0), steps_later + len(now)
     stays, later = stays + (now * before).sum(axis=0), later + now.sum(axis=0)
   return Notes(
@@ -118,10 +119,11 @@ def fit_gaussians(
     width: of bins, None for densities.
     levels: see `Gaussians`.
   """
-  count, total, squares, later, changes = 0, 0.0, 0.0, 0, 0.0
+  count = later = 0
+  total = squares = changes = np.zeros(())  # [*event] from the first batch on
   for batch in batches:
-    x = preprocessing.dequantise(jax.random.key(0), batch['x'], dequantisation)
-    x, mask = np.asarray(x, np.float64), np.asarray(batch['mask'])
+    values = preprocessing.dequantise(jax.random.key(0), batch['x'], dequantisation)
+    x, mask = np.asarray(values, np.float64), np.asarray(batch['mask'])
     own, difference = x[mask], (x[:, 1:] - x[:, :-1])[mask[:, 1:]]
     count, later = count + len(own), later + len(difference)
     total, squares = total + own.sum(axis=0), squares + (own**2).sum(axis=0)

@@ -67,7 +67,7 @@ class SequenceEvaluation:
 class Scores(NamedTuple):
   """What is known of N sequences, in nats."""
 
-  index: np.ndarray  # [N], position in the split
+  position: np.ndarray  # [N], in the split
   draws: elbo.BoundSums  # each [N, samples]
   filtered: np.ndarray | None  # [N]
   trivial: dict[str, np.ndarray]  # each [N]
@@ -105,13 +105,13 @@ def evaluate(
     counted = real & (sums.steps[:, 0] > 0)
     parts.append(jax.tree.map(functools.partial(_rows, counted), scores))
     on_sequences(done)
-  if not parts or not sum(len(part.index) for part in parts):
+  if not parts or not sum(len(part.position) for part in parts):
     raise contract_lib.ContractError(
       f'no sequence of {evaluation.contract.dataset}, split {evaluation.contract.split}, is longer '
       f'than the {evaluation.first} steps that are given; use a smaller --num_context'
     )
   scores = jax.tree.map(lambda *values: np.concatenate(values), *parts)
-  scores = jax.tree.map(functools.partial(_rows, np.argsort(scores.index)), scores)
+  scores = jax.tree.map(functools.partial(_rows, np.argsort(scores.position)), scores)
   # Going through a tree has sorted them.
   return _results(evaluation, scores._replace(trivial={n: scores.trivial[n] for n in names}))
 
@@ -191,7 +191,7 @@ def _results(evaluation: SequenceEvaluation, scores: Scores) -> list[LikelihoodR
     kl = float(scores.draws.kl.mean(axis=1).sum() / steps.sum())
     results[0] = dataclasses.replace(results[0], kl_nats_per_step=kl)
     if samples > 1:
-      log_mean = np.logaddexp.reduce(scores.draws.log_weight, axis=1) - math.log(samples)
+      log_mean = contract_lib.log_mean_exp(np.asarray(scores.draws.log_weight), axis=1)
       results.append(summary(evaluation.name, f'iwae-{samples}', log_mean))
   if scores.filtered is not None:
     count = evaluation.num_particles
@@ -211,7 +211,7 @@ class FirstOf:
     self._source, self._count = source, min(count, len(source))
     lengths = getattr(source, 'lengths', None)
     self.lengths = None if lengths is None else lengths[: self._count]
-    self.num_frames = source.num_frames if lengths is None else int(self.lengths.max())
+    self.num_frames = source.num_frames if self.lengths is None else int(self.lengths.max())
 
   def __len__(self) -> int:
     return self._count
