@@ -38,7 +38,7 @@ SHARED = ROOT.parent / 'shared'
 
 
 def pytest_addoption(parser):
-  parser.addoption('--thorough', action='store_true', help='run more cases of the same laws')
+  parser.addoption('--thorough', action='store_true', help='run every test')
 
 
 def pytest_configure(config):

@@ -131,6 +131,7 @@ def describe(launch, workdir):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough  # how damage is found is a law of tests/training/test_resume.py
 def test_runs_and_their_damage(launch, run):
   workdir, sha256 = run
   result, found = describe(launch, workdir)

@@ -7,7 +7,8 @@ import wave
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.slow
+# Other tests run these commands on frames, and evaluate sequences of many lengths without them.
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 CONFIG = """
 from configs import common

@@ -296,6 +296,7 @@ def music(launch, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough  # tests/test_reproduce.py runs the command on frames
 def test_table_of_music(music):
   workdir, done = music
   values = json.loads((workdir / 'table.json').read_text())
@@ -309,6 +310,7 @@ def test_table_of_music(music):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough  # likewise
 def test_figures_of_music(music, launch):
   workdir, _ = music
   for figure in ('avf_3', 'avf_4'):

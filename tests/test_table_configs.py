@@ -88,6 +88,7 @@ def test_paper_configs_have_gradients_of_the_right_shapes(config):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough  # nothing else compiles a model of the paper's size
 def test_a_paper_config_trains(tmp_path):
   """Two steps of the one that compiles fastest."""
   parts = build.parts(cli.load_config('configs/moving_mnist/af1.py'))

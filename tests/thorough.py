@@ -1,4 +1,7 @@
-"""Cases of a law that run only when asked for: `bash launch/test.sh --thorough`."""
+"""Cases of a law that run only when asked for: `bash launch/test.sh --thorough`.
+
+Whole tests are marked with `pytest.mark.thorough`.
+"""
 
 from collections.abc import Collection, Iterable
 

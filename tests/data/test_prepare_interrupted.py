@@ -78,6 +78,7 @@ prepare.prepare(Slow(sys.argv[1], num_train=70, num_validation=9, num_test=11))
 """
 
 
+@pytest.mark.thorough  # a failure half-way leaves the same
 def test_killed_preparation_is_started_over(tmp_path):
   builder = MovingDigits(str(tmp_path), **SMALL)
   process = python(HANGS, tmp_path)
@@ -102,6 +103,7 @@ print(prepare.fingerprint(builder), 'tensorflow' in sys.modules)
 """
 
 
+@pytest.mark.thorough  # `test_waits_for_another_process` has the law
 def test_concurrent_preparations_agree(tmp_path):
   processes = [python(CONCURRENT, tmp_path) for _ in range(2)]
   outputs = [process.communicate() for process in processes]

@@ -80,6 +80,7 @@ def losses(workdir, name='loss'):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough  # it kills each of them
 def test_two_processes_train_as_one_whatever_happens_to_them(environment, launch, tmp_path):
   alone, shared = tmp_path / 'alone', tmp_path / 'shared'
   budget = f'--config.train.num_steps={STEPS}'
@@ -145,6 +146,7 @@ def test_mistakes_end_every_process_in_one_line(differing, words, environment, t
 
 
 @pytest.mark.slow
+@pytest.mark.thorough  # `test_mistakes_end_every_process_in_one_line` starts two, too
 def test_others_are_told_that_the_first_can_not_start(environment, tmp_path):
   folder = tmp_path / 'checkpoints' / '4'
   folder.mkdir(parents=True)

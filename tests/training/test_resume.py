@@ -27,6 +27,9 @@ OPTIONS = (
 )
 
 
+KILLS = [[16], [1, 7, 16, 23, 35]]
+
+
 @pytest.fixture(scope='module')
 def straight(launch, tmp_path_factory):
   """A run that nothing interrupted."""
@@ -65,9 +68,10 @@ def assert_same_run(workdir, straight, environment):
   assert data['iterator'] == {'next_index': 40}
 
 
-def test_resume_is_bit_exact_after_sigkill(straight, environment, tmp_path):
-  """Killed five times at moments that async saves may be under way, then left to finish."""
-  for step in (1, 7, 16, 23, 35):
+@pytest.mark.parametrize('steps', some_of(KILLS, KILLS[:1]), ids=len)
+def test_resume_is_bit_exact_after_sigkill(steps, straight, environment, tmp_path):
+  """Killed at moments that async saves may be under way, then left to finish."""
+  for step in steps:
     kills.kill(start(tmp_path, environment), tmp_path, step, delay=0.003 * step)
   process = start(tmp_path, environment)
   _, log = process.communicate(timeout=120)
@@ -91,6 +95,7 @@ def killed_and_continued(environment, folder, options):
   return killed, [json.loads(line) for line in (killed / 'metrics.jsonl').read_text().splitlines()]
 
 
+@pytest.mark.thorough  # another killed run
 def test_resume_is_bit_exact_for_a_latent_model_on_streams(environment, tmp_path):
   """Killed in the warm-up of its divergence; its own state goes from batch to batch."""
   warm_up = ('--config.objective.kl_initial_weight=0.1', '--config.objective.kl_warmup_steps=30')
@@ -104,10 +109,8 @@ def test_resume_is_bit_exact_for_a_latent_model_on_streams(environment, tmp_path
   assert any(np.any(leaf) for leaf in state.model_state['carry'].values())
 
 
-SIGNALS = [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
-
-
-@pytest.mark.parametrize(('number', 'code'), some_of(SIGNALS, SIGNALS[:1]))
+@pytest.mark.thorough  # tests/training/test_endings.py has signals at every kind of step
+@pytest.mark.parametrize(('number', 'code'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
   number, code, straight, environment, tmp_path
 ):
@@ -164,6 +167,7 @@ def test_every_damaged_file_is_found(straight, tmp_path):
       shutil.rmtree(copy)
 
 
+@pytest.mark.thorough  # which files are believed is the law of the test above
 def test_a_damaged_checkpoint_falls_back_and_ends_the_same(straight, environment, tmp_path):
   shutil.copytree(straight, tmp_path / 'run')
   workdir = tmp_path / 'run'
@@ -179,6 +183,7 @@ def test_a_damaged_checkpoint_falls_back_and_ends_the_same(straight, environment
   assert (workdir / 'checkpoints_set_aside' / '40').is_dir()
 
 
+@pytest.mark.thorough
 def test_nothing_but_damaged_checkpoints_ends_with_exit_4(straight, launch, tmp_path):
   workdir = tmp_path / 'run'
   shutil.copytree(straight, workdir)
@@ -204,8 +209,8 @@ def test_a_second_writer_is_refused(launch, environment, tmp_path):
   process = start(tmp_path, environment, '--config.train.num_steps=100000')
   wait_for_line(tmp_path, 1)
   done = launch('train', *OPTIONS, f'--workdir={tmp_path}')
-  process.kill()
-  process.communicate()
+  process.send_signal(signal.SIGTERM)
+  process.communicate(timeout=120)
   assert done.returncode == 2
   assert f'in use by pid {process.pid}' in done.stderr
 

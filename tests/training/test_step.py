@@ -242,6 +242,32 @@ def on_devices(count, environment, *arguments):
   )
 
 
+STEPS_SCRIPT = """
+import jax, numpy as np
+from afslvm.training import distributed, program
+from tests import constructors
+from tests.training.test_step import Batches, experiment
+model = constructors.flows(1, constructors.conv(normalization='batch'))
+x = np.random.default_rng(0).normal(size=(1, 8, 4, *model.event_shape)).astype(np.float32)
+given = experiment(x, model, batch_size=8)
+for count in (1, 8):
+  mesh = distributed.make_mesh(jax.devices()[:count])
+  batch = distributed.to_devices(next(Batches(x)), mesh)
+  state, step = program.first_state(given, batch, mesh), program.compiled_step(given, mesh)
+  for _ in range(3):
+    state, metrics = step(state, batch)
+  print(float(metrics['loss']), float(metrics['grad_norm']))
+"""
+
+
+def test_a_step_on_eight_devices_is_that_on_one(environment):
+  """BatchNorm's statistics and the mean of the loss are those of the global batch."""
+  done = on_devices(8, environment, '-c', STEPS_SCRIPT)
+  assert done.returncode == 0, done.stderr
+  one, eight = (list(map(float, line.split())) for line in done.stdout.splitlines())
+  np.testing.assert_allclose(eight, one, rtol=2e-4)
+
+
 @pytest.fixture(scope='module')
 def trained_on(environment, tmp_path_factory):
   """Runs on one and on eight devices, of a flow around a latent variable model."""
@@ -254,8 +280,9 @@ def trained_on(environment, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough  # the law of single steps is above
 def test_eight_devices_compute_what_one_does(trained_on):
-  """BatchNorm's statistics are those of the global batch."""
+  """Whole runs, with validation and checkpoints."""
   losses = {}
   for count in (1, 8):
     records = trained_on / str(count) / 'metrics.jsonl'
@@ -266,6 +293,7 @@ def test_eight_devices_compute_what_one_does(trained_on):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough  # it needs the same runs
 def test_a_checkpoint_of_eight_devices_is_restored_on_one(trained_on, environment):
   run = runs.open_run(str(trained_on / '8'), 'latest', environment['TFDS_DATA_DIR'])
   variables = run.variables()
