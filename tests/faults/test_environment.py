@@ -45,7 +45,6 @@ def test_output_that_nobody_reads(code, stream, expected):
 
 
 @pytest.mark.slow
-@pytest.mark.thorough  # what it lacks it only reports
 def test_few_files_no_home_no_tensorboard_and_an_odd_path(environment, tmp_path):
   workdir = tmp_path / 'über allem, 100 %'
   workdir.mkdir()

@@ -183,7 +183,7 @@ def test_a_damaged_checkpoint_falls_back_and_ends_the_same(straight, environment
   assert (workdir / 'checkpoints_set_aside' / '40').is_dir()
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough  # likewise
 def test_nothing_but_damaged_checkpoints_ends_with_exit_4(straight, launch, tmp_path):
   workdir = tmp_path / 'run'
   shutil.copytree(straight, workdir)

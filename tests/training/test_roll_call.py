@@ -168,7 +168,6 @@ def test_a_port_that_nobody_listens_at_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.thorough  # it waits for most of its time
 def test_an_abort_leaves_time_for_a_word():
   """That of a thread without Python's lock, as JAX's are; it ends the process as it would have."""
   code = """
