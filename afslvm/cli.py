@@ -5,35 +5,31 @@ A mistake in a flag or a config override is found before jax is imported. Exit c
 """
 
 import contextlib
-import importlib.util
 import logging
 import os
-import pathlib
 import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
+from afslvm.config_files import check_key, load_config, locate
 from afslvm.errors import AfslvmError, ConfigError, PlatformError, nearest
 
 FLAGS = flags.FLAGS
 CACHE_BYTES = 2 * 2**30  # of compiled programs
 
-# Configs import one another as `configs.…`, which lies beside the package in a source tree.
-_SOURCE_TREE = pathlib.Path(__file__).resolve().parents[1]
-if (_SOURCE_TREE / 'configs').is_dir() and str(_SOURCE_TREE) not in sys.path:
-  sys.path.insert(0, str(_SOURCE_TREE))
-
 
 def define_config(required: bool = True):
-  """Adds --config=FILE.py[:ARGUMENT], whose values --config.a.b=... override."""
+  """Adds --config=NAME[:ARGUMENT], whose values --config.a.b=... override."""
   config_flags.DEFINE_config_file(
-    'config', None, 'Path of a config file, with an optional argument after a colon.'
+    'config',
+    None,
+    'A config file, or a config by name (moving_digits/af1), with an optional argument after a '
+    'colon.',
   )
   if required:
     flags.mark_flag_as_required('config')
@@ -159,6 +155,7 @@ def _parse(argv: list[str]) -> list[str]:
   try:
     if 'config' in FLAGS:
       _check_overrides(argv)
+      argv = _located(argv)
     return FLAGS(argv)
   except AfslvmError as error:
     sys.exit(fail(error))
@@ -200,16 +197,7 @@ def _config_arguments(arguments: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _check_override(config: ConfigDict, dotted: str, value: str):
-  section: Any = config
-  names = dotted.split('.')
-  for depth, name in enumerate(names):
-    if not isinstance(section, ConfigDict) or name not in section:
-      valid = list(section) if isinstance(section, ConfigDict) else []
-      place = '.'.join(['config', *names[:depth]])
-      hint = nearest(name, valid) or (f'; valid: {", ".join(sorted(valid))}' if valid else '')
-      raise ConfigError(f'--config.{dotted}: {place} has no key {name!r}{hint}')
-    section = section[name]
-  kind = type(section)
+  kind = type(check_key(config, dotted))
   if kind in (int, float):
     try:
       kind(value)
@@ -217,35 +205,25 @@ def _check_override(config: ConfigDict, dotted: str, value: str):
       raise ConfigError(f'--config.{dotted}={value!r} must be of type {kind.__name__}') from None
 
 
+def _located(argv: Sequence[str]) -> list[str]:
+  """Returns the arguments with the name of a config replaced by its file, which absl can load."""
+  located, previous = [argv[0]], ''
+  for argument in argv[1:]:
+    option, equals, value = argument.partition('=')
+    if option in ('-config', '--config') and equals:
+      argument = f'--config={locate(value)}'
+    elif previous in ('-config', '--config'):
+      argument = locate(argument)
+    located.append(argument)
+    previous = argument
+  return located
+
+
 def given_config() -> tuple[str, list[str]]:
   """The --config of this program as it was given: FILE.py[:ARGUMENT], and overrides 'a.b=value'."""
   values = dict(_config_arguments(sys.argv[1:]))
   path = values.pop('config')
   return path, [f'{key.removeprefix("config.")}={value}' for key, value in values.items()]
-
-
-def load_config(path: str) -> ConfigDict:
-  """Runs `get_config` of 'FILE.py' or 'FILE.py:ARGUMENT'.
-
-  Raises:
-    ConfigError: no such file, no such argument, or a file that fails.
-  """
-  file_name, _, argument = path.partition(':')
-  file = pathlib.Path(file_name)
-  if not file.is_file():
-    siblings = [p.as_posix() for p in file.parent.rglob('*.py')] if file.parent.is_dir() else []
-    raise ConfigError(f'--config={file_name}: no such file{nearest(file_name, siblings)}')
-  spec = importlib.util.spec_from_file_location('afslvm_config', file)
-  assert spec is not None
-  assert spec.loader is not None
-  module = importlib.util.module_from_spec(spec)
-  try:
-    spec.loader.exec_module(module)
-    return module.get_config(*([argument] if argument else []))
-  except AfslvmError:
-    raise
-  except Exception as error:
-    raise ConfigError(f'--config={path}: {type(error).__name__}: {error}') from error
 
 
 def load_overridden(path: str, overrides: Sequence[str]) -> ConfigDict:
@@ -256,6 +234,7 @@ def load_overridden(path: str, overrides: Sequence[str]) -> ConfigDict:
   """
   argv = ['', f'--config={path}', *(f'--config.{value}' for value in overrides)]
   _check_overrides(argv)
+  argv = _located(argv)
   values = flags.FlagValues()
   config_flags.DEFINE_config_file('config', flag_values=values, sys_argv=argv)
   try:

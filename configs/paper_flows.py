@@ -5,7 +5,7 @@ frames. Deviations: batch statistics are pooled over the frames of a sequence, n
 step; frames are encoded once, not once per window slot.
 """
 
-from configs import common
+from afslvm.configs import common
 
 CONDITIONER = {
   'channels': 64,

@@ -11,7 +11,7 @@ at 1, not at draws of N(1, 0.02Â²); the first FC layers draw with gain 1, not âˆ
 code trains SLVM on crops of 10 frames, the paper says 13; its 2-AF on Moving MNIST crops 15.
 """
 
-from configs import common, paper_flows
+from afslvm.configs import common, paper_flows
 
 XAVIER = {'initialization': 'xavier'}
 

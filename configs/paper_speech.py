@@ -10,7 +10,7 @@ first frame. Sizes agree with the paper's code up to one LSTM bias vector, which
 
 from ml_collections import config_dict
 
-from configs import common
+from afslvm.configs import common
 
 BATCH, LENGTH = 64, 40
 EPOCH = 69  # steps: 4,389 sentences, one crop of each

@@ -14,7 +14,7 @@ a posterior that in variational EM nothing trains.
 
 from typing import NamedTuple
 
-from configs import common
+from afslvm.configs import common
 
 BATCH, LENGTH = 16, 25
 LAYERS = {'features': 500, 'activation': 'clipped_leaky_relu', 'initialization': 'xavier'}

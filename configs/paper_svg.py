@@ -16,7 +16,7 @@ two.
 
 from ml_collections import config_dict
 
-from configs import common
+from afslvm.configs import common
 
 EPOCH = 38  # steps: 760 sequences in batches of 20
 HEADS = {'log_scale_low': -7.5, 'log_scale_high': 2.5}

@@ -5,7 +5,7 @@ on the data (a linear one learns slowly where a constant background has a tiny s
 rate of 3e-3 with warm-up and cosine decay, crops of 16 frames whatever the number of flows.
 """
 
-from configs import common
+from afslvm.configs import common
 
 LENGTH = 16
 CONDITIONER = {'channels': 16, 'encoder_depth': 2, 'decoder_depth': 3, 'patch': 2}

@@ -5,7 +5,7 @@ heads see the last frames directly (`skip`), with a linear shift. The rest is as
 and `small_slvm`.
 """
 
-from configs import common, small_flows, small_slvm
+from afslvm.configs import common, small_flows, small_slvm
 
 WIDTHS = (16, 32, 64, 64)
 

@@ -7,7 +7,7 @@ training, without which z is not used. As in the paper SLVM has two LSTM layers 
 posterior, and one under flows.
 """
 
-from configs import common, small_flows
+from afslvm.configs import common, small_flows
 
 
 def get_config(

@@ -7,7 +7,7 @@ averaged parameters. Direct inference gives the difference to the prior (RES_q);
 observation, as the paper found necessary for speech.
 """
 
-from configs import common
+from afslvm.configs import common
 
 LAYERS = {'features': 256, 'activation': 'relu'}
 HEADS = {'log_scale_low': -7.5, 'log_scale_high': 2.5, 'head_initialization': 'small'}

@@ -7,7 +7,7 @@ cosine decay; averaged parameters; notes that are rare from the start. `nade` le
 chord depend on the lower ones, and leaves little for the latent variables to tell.
 """
 
-from configs import common
+from afslvm.configs import common
 
 LAYERS = {'features': 500, 'activation': 'clipped_leaky_relu'}
 HEADS = {'log_scale_low': -7.5, 'log_scale_high': 2.5, 'head_initialization': 'small'}

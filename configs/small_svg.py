@@ -7,7 +7,7 @@ first three tenths of training. The decoder sees the maps of the last frame (`sk
 always the next one that is predicted.
 """
 
-from configs import common
+from afslvm.configs import common
 
 WIDTHS = (8, 16, 32, 64)
 DIRECT = {'hidden': 128, 'layers': 1}

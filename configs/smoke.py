@@ -6,7 +6,7 @@ python launch/train.py --config=configs/smoke.py --workdir=runs/smoke
 srnn, vrnn, svg, svg_avf1.
 """
 
-from configs import common
+from afslvm.configs import common
 
 CONDITIONER = {'channels': 8, 'encoder_depth': 1, 'decoder_depth': 1, 'patch': 2}
 SLVM = common.slvm(

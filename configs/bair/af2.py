@@ -6,7 +6,7 @@ python launch/train.py --config=configs/bair/af2.py --workdir=runs/bair_af2
 The paper reaches 2.90 nats/dim (`af_paper`) after 200,000 steps, on a GPU.
 """
 
-from configs import common, paper_flows
+from afslvm.configs import common, paper_flows
 
 
 def get_config(boundary: str = 'context'):

@@ -6,7 +6,7 @@ python launch/train.py --config=configs/bair/slvm.py --workdir=runs/bair_slvm
 The paper reaches at most 3.57 nats/dim (`af_paper`) after 200,000 steps, on a GPU.
 """
 
-from configs import common, paper_slvm
+from afslvm.configs import common, paper_slvm
 
 
 def get_config():

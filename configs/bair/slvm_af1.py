@@ -6,7 +6,7 @@ python launch/train.py --config=configs/bair/slvm_af1.py --workdir=runs/bair_slv
 The paper reaches at most 2.35 nats/dim (`af_paper`) after 200,000 steps, on a GPU.
 """
 
-from configs import common, paper_slvm
+from afslvm.configs import common, paper_slvm
 
 
 def get_config(boundary: str = 'context'):

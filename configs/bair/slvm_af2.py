@@ -6,7 +6,7 @@ python launch/train.py --config=configs/bair/slvm_af2.py --workdir=runs/bair_slv
 The paper shows this model on Moving MNIST only (Figure 7), without a number.
 """
 
-from configs import common, paper_slvm
+from afslvm.configs import common, paper_slvm
 
 
 def get_config(boundary: str = 'context'):

@@ -4,7 +4,7 @@ python launch/prepare_data.py --dataset=fsdd --source=FREE_SPOKEN_DIGITS
 python launch/train.py --config=configs/fsdd/srnn.py --workdir=runs/fsdd_srnn
 """
 
-from configs import common, small_speech
+from afslvm.configs import common, small_speech
 
 
 def get_config():

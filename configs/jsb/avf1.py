@@ -7,7 +7,7 @@ The paper reports 6.97 nats per step (Table 3), 7.10 once corrected for the step
 after as many steps as it does not say.
 """
 
-from configs import paper_srnn
+from afslvm.configs import paper_srnn
 
 
 def get_config():

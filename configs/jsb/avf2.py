@@ -4,7 +4,7 @@ python launch/prepare_data.py --dataset=jsb --source=PATH
 python launch/train.py --config=configs/jsb/avf2.py --workdir=runs/srnn
 """
 
-from configs import paper_srnn
+from afslvm.configs import paper_srnn
 
 
 def get_config():

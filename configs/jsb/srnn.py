@@ -3,7 +3,7 @@
 python launch/train.py --config=configs/jsb/srnn.py --workdir=runs/jsb
 """
 
-from configs import common, small_srnn
+from afslvm.configs import common, small_srnn
 
 
 def get_config():

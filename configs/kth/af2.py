@@ -6,7 +6,7 @@ python launch/train.py --config=configs/kth/af2.py --workdir=runs/kth_af2
 The paper reaches 3.35 nats/dim (`af_paper`) after 90,000 steps, on a GPU.
 """
 
-from configs import common, paper_flows
+from afslvm.configs import common, paper_flows
 
 
 def get_config(boundary: str = 'context'):

@@ -6,7 +6,7 @@ python launch/train.py --config=configs/kth/slvm.py --workdir=runs/kth_slvm
 The paper reaches at most 4.63 nats/dim (`af_paper`) after 90,000 steps, on a GPU.
 """
 
-from configs import common, paper_slvm
+from afslvm.configs import common, paper_slvm
 
 
 def get_config():

@@ -6,7 +6,7 @@ python launch/train.py --config=configs/kth/slvm_af1.py --workdir=runs/kth_slvm_
 The paper reaches at most 2.39 nats/dim (`af_paper`) after 90,000 steps, on a GPU.
 """
 
-from configs import common, paper_slvm
+from afslvm.configs import common, paper_slvm
 
 
 def get_config(boundary: str = 'context'):

@@ -6,7 +6,7 @@ python launch/train.py --config=configs/kth/slvm_af2.py --workdir=runs/kth_slvm_
 The paper shows this model on Moving MNIST only (Figure 7), without a number.
 """
 
-from configs import common, paper_slvm
+from afslvm.configs import common, paper_slvm
 
 
 def get_config(boundary: str = 'context'):

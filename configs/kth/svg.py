@@ -6,7 +6,7 @@ python launch/train.py --config=configs/kth/svg.py --workdir=runs/kth_svg
 The paper reports 15,097 nats per frame (Table 2), after as many steps as it does not say, on a GPU.
 """
 
-from configs import paper_svg
+from afslvm.configs import paper_svg
 
 
 def get_config():

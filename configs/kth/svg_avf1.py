@@ -6,7 +6,7 @@ python launch/train.py --config=configs/kth/svg_avf1.py --workdir=runs/kth_svg_a
 The paper reports 11,714 nats per frame (Table 2), after as many steps as it does not say, on a GPU.
 """
 
-from configs import paper_svg
+from afslvm.configs import paper_svg
 
 
 def get_config():

@@ -4,7 +4,7 @@ python launch/prepare_data.py --dataset=kth --options=persons=svg --source=KTH_V
 python launch/train.py --config=configs/kth_small/slvm.py --workdir=runs/kth_slvm
 """
 
-from configs import small_kth
+from afslvm.configs import small_kth
 
 
 def get_config():

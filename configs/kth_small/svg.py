@@ -6,7 +6,7 @@ python launch/train.py --config=configs/kth_small/svg.py --workdir=runs/kth_svg
 `configs/kth_small/svg.py:context` (or `:none`) has other skip connections.
 """
 
-from configs import small_svg
+from afslvm.configs import small_svg
 
 
 def get_config(skips: str = 'last'):

@@ -6,7 +6,7 @@ python launch/train.py --config=configs/kth_small/svg_avf1.py --workdir=runs/kth
 `configs/kth_small/svg_avf1.py:context` (or `:none`) has other skip connections.
 """
 
-from configs import small_svg
+from afslvm.configs import small_svg
 
 
 def get_config(skips: str = 'last'):

@@ -3,7 +3,7 @@
 python launch/train.py --config=configs/moving_digits/af1.py --workdir=runs/af1
 """
 
-from configs import common, small_flows
+from afslvm.configs import common, small_flows
 
 
 def get_config():

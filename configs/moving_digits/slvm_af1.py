@@ -3,7 +3,7 @@
 python launch/train.py --config=configs/moving_digits/slvm_af1.py --workdir=runs/slvm_af1
 """
 
-from configs import common, small_slvm
+from afslvm.configs import common, small_slvm
 
 
 def get_config():

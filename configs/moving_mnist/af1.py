@@ -7,7 +7,7 @@ python launch/train.py --config=configs/moving_mnist/af1.py --workdir=runs/movin
 Table 3. The paper reaches 2.15 nats/dim (`af_paper`) after 100,000 steps, on a GPU.
 """
 
-from configs import paper_flows
+from afslvm.configs import paper_flows
 
 
 def get_config(boundary: str = 'context'):

@@ -8,7 +8,7 @@ Table 3. The paper reaches 2.13 nats/dim (`af_paper`) after 100,000 steps, on a 
 16, its code uses 8.
 """
 
-from configs import paper_flows
+from afslvm.configs import paper_flows
 
 
 def get_config(boundary: str = 'context'):

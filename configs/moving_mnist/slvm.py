@@ -6,7 +6,7 @@ python launch/train.py --config=configs/moving_mnist/slvm.py --workdir=runs/mnis
 The paper reaches at most 1.92 nats/dim (`af_paper`) after 200,000 steps, on a GPU.
 """
 
-from configs import paper_slvm
+from afslvm.configs import paper_slvm
 
 
 def get_config():

@@ -6,7 +6,7 @@ python launch/train.py --config=configs/moving_mnist/slvm_af1.py --workdir=runs/
 The paper reaches at most 1.86 nats/dim (`af_paper`) after 100,000 steps, on a GPU.
 """
 
-from configs import paper_slvm
+from afslvm.configs import paper_slvm
 
 
 def get_config(boundary: str = 'context'):

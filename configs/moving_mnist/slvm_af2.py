@@ -7,7 +7,7 @@ The paper shows this model on Moving MNIST only (Figure 7), without a number.
 Its code uses batch 4, the paper states 16.
 """
 
-from configs import paper_slvm
+from afslvm.configs import paper_slvm
 
 
 def get_config(boundary: str = 'context'):

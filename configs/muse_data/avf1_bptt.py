@@ -4,7 +4,7 @@ python launch/prepare_data.py --dataset=muse_data --source=PATH
 python launch/train.py --config=configs/muse_data/avf1_bptt.py --workdir=runs/srnn
 """
 
-from configs import paper_srnn
+from afslvm.configs import paper_srnn
 
 
 def get_config():

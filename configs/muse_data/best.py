@@ -3,7 +3,7 @@
 python launch/train.py --config=configs/muse_data/best.py --workdir=runs/muse_data-best
 """
 
-from configs import common, small_srnn
+from afslvm.configs import common, small_srnn
 
 
 def get_config():

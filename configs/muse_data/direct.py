@@ -6,7 +6,7 @@ python launch/train.py --config=configs/muse_data/direct.py --workdir=runs/srnn
 The paper reports 6.27 nats per step (Table 3), after as many steps as it does not say.
 """
 
-from configs import paper_srnn
+from afslvm.configs import paper_srnn
 
 
 def get_config():

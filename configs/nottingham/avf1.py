@@ -6,7 +6,7 @@ python launch/train.py --config=configs/nottingham/avf1.py --workdir=runs/srnn
 The paper reports 3.13 nats per step (Table 3), after as many steps as it does not say.
 """
 
-from configs import paper_srnn
+from afslvm.configs import paper_srnn
 
 
 def get_config():

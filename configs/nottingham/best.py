@@ -3,7 +3,7 @@
 python launch/train.py --config=configs/nottingham/best.py --workdir=runs/nottingham-best
 """
 
-from configs import common, small_srnn
+from afslvm.configs import common, small_srnn
 
 
 def get_config():

@@ -4,7 +4,7 @@ python launch/prepare_data.py --dataset=nottingham --source=PATH
 python launch/train.py --config=configs/nottingham/direct_bptt.py --workdir=runs/srnn
 """
 
-from configs import paper_srnn
+from afslvm.configs import paper_srnn
 
 
 def get_config():

@@ -3,7 +3,7 @@
 python launch/train.py --config=configs/nottingham/srnn.py --workdir=runs/nottingham
 """
 
-from configs import common, small_srnn
+from afslvm.configs import common, small_srnn
 
 
 def get_config():

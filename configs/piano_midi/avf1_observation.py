@@ -4,7 +4,7 @@ python launch/prepare_data.py --dataset=piano_midi --source=PATH
 python launch/train.py --config=configs/piano_midi/avf1_observation.py --workdir=runs/srnn
 """
 
-from configs import paper_srnn
+from afslvm.configs import paper_srnn
 
 
 def get_config():

@@ -3,7 +3,7 @@
 python launch/train.py --config=configs/piano_midi/best.py --workdir=runs/piano_midi-best
 """
 
-from configs import common, small_srnn
+from afslvm.configs import common, small_srnn
 
 
 def get_config():

@@ -5,7 +5,7 @@ python launch/prepare_data.py --dataset=$DATA --options=frame_size=32 --source=m
 python launch/train.py --config=configs/stochastic_moving_mnist/af1.py --workdir=runs/smm_af1
 """
 
-from configs import common, small_flows
+from afslvm.configs import common, small_flows
 
 
 def get_config():

@@ -5,7 +5,7 @@ python launch/prepare_data.py --dataset=$DATA --options=frame_size=32 --source=m
 python launch/train.py --config=configs/stochastic_moving_mnist/slvm.py --workdir=runs/smm_slvm
 """
 
-from configs import common, small_slvm
+from afslvm.configs import common, small_slvm
 
 
 def get_config():

@@ -6,7 +6,7 @@ python launch/train.py --config=configs/timit/srnn.py --workdir=runs/timit_srnn
 The paper reports 1,026 nats per step (Table 1), after as many steps as it does not say, on a GPU.
 """
 
-from configs import paper_speech
+from afslvm.configs import paper_speech
 
 
 def get_config():

@@ -6,7 +6,7 @@ python launch/train.py --config=configs/timit/srnn_avf1.py --workdir=runs/timit_
 The paper reports 1,024 nats per step (Table 1), after as many steps as it does not say, on a GPU.
 """
 
-from configs import paper_speech
+from afslvm.configs import paper_speech
 
 
 def get_config():

@@ -6,7 +6,7 @@ python launch/train.py --config=configs/timit/vrnn_avf2.py --workdir=runs/timit_
 The paper reports 1,071 nats per step (Table 1), after as many steps as it does not say, on a GPU.
 """
 
-from configs import paper_speech
+from afslvm.configs import paper_speech
 
 
 def get_config():
