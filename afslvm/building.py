@@ -6,33 +6,25 @@ that names the nearest valid one.
 """
 
 import dataclasses
-import importlib
 import json
-import math
+import os
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from afslvm import schema
+from afslvm import config_files, schema
+from afslvm.build_data import DATASETS, Splits, bin_width, dataset, dataset_class, dataset_label
 from afslvm.build_models import label, model
-from afslvm.errors import ConfigError, DataError, nearest
+from afslvm.errors import ConfigError, nearest
 from afslvm.models.base import SequenceModel
 from afslvm.models.state_space import StateSpaceModel
 from afslvm.objectives.objective import ObjectiveSettings
 from afslvm.training.settings import OptimizerSettings, TrainSettings
 
 SECTIONS = ('seed', 'data', 'model', 'objective', 'optimizer', 'train')
-DATA_KEYS = (
-  'name',
-  'data_dir',
-  'source',
-  'length',
-  'min_length',
-  'transpose',
-  'stateful',
-  'dequantisation',
-)
-__all__ = ['label', 'model']  # of build_models, for those who import this module alone
+# Those of build_models and build_data are for those who import this module alone.
+__all__ = ['DATASETS', 'dataset', 'dataset_class', 'dataset_label', 'label', 'model']
 WHOLE = ('binary', 'pcm16')  # music and sound, which are scored whole and in nats per step
 DATA_SPACES = {  # what their values are, and how they become what a model sees
   '8bit': ('gauss256', 'uniform', 'discretised'),
@@ -41,41 +33,8 @@ DATA_SPACES = {  # what their values are, and how they become what a model sees
   'pcm16': ('none',),
 }
 VALUE_RANGES = {'8bit': (0.0, 1.0), 'continuous': (), 'binary': (), 'pcm16': ()}
-# 'module:Class', imported when asked for: TFDS takes half a second.
-DATASETS = {
-  'moving_digits': 'afslvm.data.moving_digits:MovingDigits',
-  'moving_mnist': 'afslvm.data.moving_mnist:MovingMnist',
-  'stochastic_moving_mnist': 'afslvm.data.moving_mnist:StochasticMovingMnist',
-  'particle': 'afslvm.data.particle:Particle',
-  'kth': 'afslvm.data.kth:Kth',
-  'bair': 'afslvm.data.bair:Bair',
-  'video_folder': 'afslvm.data.video_folder:VideoFolder',
-  'piano_midi': 'afslvm.data.music:PianoMidi',
-  'muse_data': 'afslvm.data.music:MuseData',
-  'jsb': 'afslvm.data.music:Jsb',
-  'nottingham': 'afslvm.data.music:Nottingham',
-  'timit': 'afslvm.data.speech:Timit',
-  'fsdd': 'afslvm.data.speech:Fsdd',
-  'audio_folder': 'afslvm.data.audio_folder:AudioFolder',
-}
-
-
-def dataset_class(name: str) -> type:
-  """The TFDS builder class of a data set."""
-  module, attribute = schema.lookup(DATASETS, name, 'data.name').split(':')
-  return getattr(importlib.import_module(module), attribute)
-
 
 # ---- data ----------------------------------------------------------------------------------------
-
-
-def dataset(data: dict[str, Any]) -> Any:
-  """The TFDS builder of a `data` section; nothing is read or written yet."""
-  options = {key: value for key, value in data.items() if key not in DATA_KEYS}
-  cls = dataset_class(data.get('name'))
-  if cls.embedded and data.get('source'):
-    raise ConfigError(f'data.source={data["source"]}: {data["name"]} is made without any file')
-  return cls(data_dir=data.get('data_dir') or None, source=data.get('source') or None, **options)
 
 
 def check_data(data: dict[str, Any], builder: Any, sequence_model: SequenceModel):
@@ -134,27 +93,24 @@ def _check_likelihood(data_space: str, kind: str, sequence_model: SequenceModel)
     )
 
 
-def bin_width(builder: Any) -> float:
-  """Distance of neighbouring values as models see them: 0 if continuous, NaN if unknown yet."""
-  if builder.data_space == '8bit':
-    return 1.0 / 255.0
-  if builder.data_space != 'pcm16':
-    return 0.0
-  try:
-    return builder.resolution
-  except DataError:
-    return math.nan  # whoever opens the data is told to prepare them first
-
-
 # ---- whole experiments ---------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
-  """Everything a config describes, checked, with no data touched."""
+class Built:
+  """Everything a config describes, checked; nothing is computed and no data are touched yet.
+
+  Attributes:
+    seed: of parameters, data order and noise.
+    dataset: the TFDS builder of the data.
+    model: the sequence model.
+    objective: which bound is maximised.
+    optimizer: settings of the optimiser; `make_optimizer` gives it.
+    train: budgets.
+    config: the whole config as plain values, as `config.json` has it.
+  """
 
   seed: int
-  data: dict[str, Any]
   dataset: Any
   model: SequenceModel
   objective: ObjectiveSettings
@@ -162,13 +118,64 @@ class Parts:
   train: TrainSettings
   config: dict[str, Any]
 
+  @property
+  def data(self) -> Splits:
+    """The sequences: `data['train'][0]` is x [T, *event], as it is stored."""
+    return Splits(self.dataset)
 
-def parts(config: ConfigDict) -> Parts:
+  @property
+  def length(self) -> int:
+    """Steps of a training sequence."""
+    return self.config['data']['length']
+
+  @property
+  def dequantisation(self) -> str:
+    """One of `preprocessing.DEQUANTISATIONS`."""
+    return self.config['data']['dequantisation']
+
+  @property
+  def stateful(self) -> bool:
+    """Whether rows of a batch go on where those of the batch before ended."""
+    return self.config['data'].get('stateful', False)
+
+  def make_loss(self) -> Any:
+    """Returns the training loss; see `objectives.objective.Loss`."""
+    from afslvm.objectives.objective import make_loss
+
+    return make_loss(self.objective, self.model, self.dequantisation)
+
+  def make_optimizer(self) -> Any:
+    """Returns the optax optimiser."""
+    from afslvm.training.optimizer import make_optimizer
+
+    return make_optimizer(self.optimizer, self.train.num_steps)
+
+
+def build(
+  config: ConfigDict | Mapping[str, Any] | str | os.PathLike,
+  overrides: Mapping[str, Any] | None = None,
+) -> Built:
   """Checks a whole config and builds what needs no data.
+
+  Args:
+    config: a ConfigDict or dict, the path of a config file, or the name of a config that comes with
+      the package; 'smoke:slvm' and 'jsb/direct' are names (see `config_files.locate`).
+    overrides: other values for some keys, {'train.num_steps': 100}.
 
   Raises:
     ConfigError: anything in the config that can't be used.
   """
+  if isinstance(config, str | os.PathLike):
+    config = config_files.load_config(os.fspath(config))
+  if not isinstance(config, ConfigDict | Mapping):
+    raise ConfigError(
+      f'config={config!r} must be a ConfigDict, a dict, a file or a name such as moving_digits/af1'
+    )
+  try:
+    config = ConfigDict(config)
+  except (TypeError, ValueError) as error:
+    raise ConfigError(f'this config can not be read ({error}); use plain values') from error
+  config = config_files.overridden(config, overrides or {})
   plain = json.loads(json.dumps(config.to_dict()))  # as config.json will have it
   schema.check_keys(plain, SECTIONS, 'config')
   for section in SECTIONS:
@@ -190,7 +197,7 @@ def parts(config: ConfigDict) -> Parts:
   _check_first_scored(data, sequence_model, objective)
   _check_stateful(data, sequence_model, objective)
   train.check(stateful=data.get('stateful', False))
-  return Parts(seed, data, builder, sequence_model, objective, optimizer, train, plain)
+  return Built(seed, builder, sequence_model, objective, optimizer, train, plain)
 
 
 def _check_gradients(
@@ -260,7 +267,7 @@ def _check_stateful(
     )
 
 
-def experiment(config_parts: Parts):
+def experiment(built: Built):
   """An `Experiment` on the prepared data.
 
   Raises:
@@ -271,35 +278,35 @@ def experiment(config_parts: Parts):
   from afslvm.data import prepare
   from afslvm.training.experiment import Experiment
 
-  data, builder = config_parts.data, config_parts.dataset
+  data, builder = built.config['data'], built.dataset
   options = {
-    'batch_size': config_parts.train.batch_size,
+    'batch_size': built.train.batch_size,
     'length': data['length'],
     'min_frames': data.get('min_length') or None,
     'process_index': jax.process_index(),
     'process_count': jax.process_count(),
   }
-  source = {split: prepare.open_split(builder, split) for split in ('train', 'validation')}
+  source = {split: built.data[split] for split in ('train', 'validation')}
   training = source['train']
   if data.get('transpose'):
     from afslvm.data import music
 
     training = music.transposed(training, data['transpose'])
   return Experiment(
-    model=config_parts.model,
-    objective=config_parts.objective,
+    model=built.model,
+    objective=built.objective,
     dequantisation=data['dequantisation'],
     length=data['length'],
-    seed=config_parts.seed,
-    train=config_parts.train,
-    optimizer=config_parts.optimizer,
-    training_batches=_training_batches(training, data, config_parts.seed, options),
+    seed=built.seed,
+    train=built.train,
+    optimizer=built.optimizer,
+    training_batches=_training_batches(training, data, built.seed, options),
     validation_batches=_validation_batches(builder, source['validation'], options),
     fingerprint=prepare.fingerprint(builder),
     stateful=data.get('stateful', False),
     per_step=builder.data_space in WHOLE,
-    config=config_parts.config,
-    picture=_picture(config_parts.model, data['dequantisation'], source['validation'], options),
+    config=built.config,
+    picture=_picture(built.model, data['dequantisation'], source['validation'], options),
   )
 
 
@@ -345,45 +352,32 @@ def _picture(sequence_model: SequenceModel, kind: str, source: Any, options: dic
   return picture
 
 
-# ---- what to call it -----------------------------------------------------------------------------
-
-
-def dataset_label(builder: Any) -> str:
-  """Name, shape of a step, and every option that isn't the default: 'moving_digits 16x16x1'."""
-  shape = 'x'.join(map(str, builder.event_shape))
-  others = [
-    f'{name}={value}'
-    for name, value in sorted(builder.given_options.items())
-    if name != 'frame_size' and value != builder.OPTIONS[name].default
-  ]
-  return ' '.join([builder.name, shape, *others])
-
-
 # ---- for launch/ ---------------------------------------------------------------------------------
 
 
-def evaluation_batches(config_parts: Parts, batch_size: int, length: int):
+def evaluation_batches(built: Built, batch_size: int, length: int):
   """Split -> finite iterator over fixed crops of `length` steps.
 
   Raises:
     DataError: the data are missing or damaged.
   """
-  from afslvm.data import pipeline, prepare
+  from afslvm.data import pipeline
 
   def batches(split: str):
-    source = prepare.open_split(config_parts.dataset, split)
-    return iter(pipeline.evaluation_batches(source, batch_size=batch_size, length=length))
+    return iter(
+      pipeline.evaluation_batches(built.data[split], batch_size=batch_size, length=length)
+    )
 
   return batches
 
 
-def with_iterations(config_parts: Parts, num_iterations: int) -> Parts:
+def with_iterations(built: Built, num_iterations: int) -> Built:
   """The same experiment with another number of inference iterations; parameters keep their shapes.
 
   Raises:
     ConfigError: the inference has none.
   """
-  config = json.loads(json.dumps(config_parts.config))
+  config = json.loads(json.dumps(built.config))
   section = config['model']
   while 'base' in section and 'inference' not in section:
     section = section['base']
@@ -394,7 +388,7 @@ def with_iterations(config_parts: Parts, num_iterations: int) -> Parts:
       'flag out'
     )
   inference['num_iterations'] = num_iterations
-  return parts(ConfigDict(config))
+  return build(config)
 
 
 def abstract_variables(sequence_model: SequenceModel, length: int) -> dict[str, Any]:

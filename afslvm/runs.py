@@ -1,31 +1,66 @@
 """Trained runs: a working directory's config and verified checkpoint, as objects again."""
 
 import dataclasses
+import functools
+import os
 import pathlib
+import signal
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from afslvm import build, files
+from afslvm import building, files, own_arrays, run_evaluation
+from afslvm.build_data import Splits
 from afslvm.errors import CheckpointError, ConfigError
+from afslvm.models.base import SequenceModel
 from afslvm.training import checkpoint, distributed, state
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainedRun:
+class Run:
   """A working directory with a verified checkpoint.
 
   Attributes:
     path: of the run.
-    parts: what its config describes.
+    built: what its config describes.
     checkpoint: 'step', 'parameters_sha256', 'validation_nats_per_dim', 'selected_by'.
   """
 
   path: pathlib.Path
-  parts: build.Parts
+  built: building.Built
   checkpoint: dict[str, Any]
 
+  score, latents, generate = own_arrays.score, own_arrays.latents, own_arrays.generate
+  evaluate = run_evaluation.evaluate
+
+  @property
+  def model(self) -> SequenceModel:
+    """The sequence model; `variables` are its variables."""
+    return self.built.model
+
+  @property
+  def config(self) -> dict[str, Any]:
+    """The whole config as plain values."""
+    return self.built.config
+
+  @property
+  def dataset(self) -> Any:
+    """The TFDS builder of the data."""
+    return self.built.dataset
+
+  @property
+  def data(self) -> Splits:
+    """The sequences: `data['test'][0]` is x [T, *event], as it is stored."""
+    return self.built.data
+
+  @property
+  def label(self) -> str:
+    """The name of the model in tables, such as 'SLVM + 1-AF'."""
+    return building.label(self.config['model'])
+
+  @functools.cached_property
   def variables(self) -> dict[str, Any]:
     """The variables to evaluate (the moving average, where there is one), on the first device.
 
@@ -40,26 +75,66 @@ class TrainedRun:
 
   def num_parameters(self) -> int:
     """Trained numbers."""
-    variables = build.abstract_variables(self.parts.model, self.parts.data['length'])
-    return build.count_parameters(variables)
+    variables = building.abstract_variables(self.model, self.built.length)
+    return building.count_parameters(variables)
 
   def restore(self) -> tuple[state.TrainState, Any]:
     """The whole training state, and where in the data it was."""
-    settings = self.parts.train, self.parts.optimizer
+    settings = self.built.train, self.built.optimizer
     mesh = distributed.make_mesh(jax.local_devices()[:1])
     target = state.abstract_state(
-      self.parts.model,
+      self.model,
       *settings,
-      self.parts.data['length'],
+      self.built.length,
       distributed.replicated(mesh),
-      self.parts.train.batch_size if self.parts.data.get('stateful') else 0,
-      self.parts.objective.is_online,
+      self.built.train.batch_size if self.built.stateful else 0,
+      self.built.objective.is_online,
     )
     return checkpoint.restore_step(self.path / 'checkpoints', self.checkpoint['step'], target)
 
 
-def open_run(workdir: str, which: str = 'best', data_dir: str = '') -> TrainedRun:
-  """Opens a run of `launch/train.py` at its 'best' or 'latest' checkpoint, or at a step.
+def train(
+  config: Any, workdir: str | os.PathLike, overrides: Mapping[str, Any] | None = None
+) -> Run:
+  """Trains to the budget, from the newest good checkpoint if there is one, and opens the run.
+
+  Args:
+    config: as of `build`, or what that returns.
+    workdir: folder of the run.
+    overrides: other values for some keys of the config, {'train.num_steps': 100}.
+
+  Raises:
+    ConfigError: anything in the config that can't be used, or a folder that holds another run.
+    DataError: the data are missing or damaged.
+    NumericsError: too many non-finite steps in a row.
+    KeyboardInterrupt: training was stopped and saved; the same call continues it.
+  """
+  from afslvm.training.loop import train as train_loop
+  from afslvm.training.workdir import Workdir
+
+  if not isinstance(config, building.Built):
+    config = building.build(config, overrides)
+  elif overrides:
+    config = building.build(config.config, overrides)
+  with Workdir(workdir) as folder:
+    stopped_by = train_loop(folder, building.experiment(config))
+  if stopped_by == signal.SIGINT:
+    raise KeyboardInterrupt('training was stopped and saved; the same call continues it')
+  if stopped_by:
+    raise SystemExit(128 + stopped_by)
+  return load_run(workdir, data_dir=config.config['data'].get('data_dir', ''))
+
+
+def load_run(workdir: str | os.PathLike, which: str = 'best', data_dir: str = '') -> Run:
+  """Opens a trained run at its 'best' or 'latest' checkpoint, or at a step ('500').
+
+  The classes that `config.json` names by a path ('my_package.my_module:MyClass') are imported, so
+  that code of that name is run: open runs of people you trust.
+
+  Args:
+    workdir: folder of the run.
+    which: the checkpoint.
+    data_dir: where the data lie, if they have moved since training.
 
   Raises:
     ConfigError: there is no run, or no such checkpoint.
@@ -75,17 +150,17 @@ def open_run(workdir: str, which: str = 'best', data_dir: str = '') -> TrainedRu
       f'--workdir={workdir} holds no run; train one: '
       f'python launch/train.py --config=configs/smoke.py --workdir={workdir}'
     ) from None
-  except (ValueError, AttributeError) as error:
+  except (ValueError, AttributeError, TypeError) as error:
     raise ConfigError(f'{path / "config.json"} is damaged ({error}); restore it') from None
   directory = path / 'checkpoints'
   step = checkpoint.find_good(directory, 'best' if which == 'best' else 'latest')
   if step is None:
     raise CheckpointError(f'{directory} holds no complete checkpoint yet; train first')
   if which not in ('best', 'latest'):
-    step = _step_called(which, directory)
+    step = _step_called(str(which), directory)
   manifest = checkpoint.read_manifest(directory / str(step)) or {}
   about = {key: manifest.get(key) for key in ('step', 'parameters_sha256', checkpoint.METRIC)}
-  return TrainedRun(path, build.parts(config), {**about, 'selected_by': which})
+  return Run(path, building.build(config), {**about, 'selected_by': which})
 
 
 def _step_called(which: str, directory: pathlib.Path) -> int:

@@ -1,6 +1,7 @@
 """Checks config sections against the fields of the classes they describe."""
 
 import dataclasses
+import importlib
 import math
 from typing import Any
 
@@ -8,15 +9,67 @@ from afslvm.errors import ConfigError, nearest
 
 
 def lookup(table: dict[str, Any], name: Any, place: str) -> Any:
-  """The entry called `name`.
+  """Returns the entry called `name`, or the class that a path 'my_package.my_module:MyClass' names.
+
+  A path is possible where the table holds classes; its class must derive from what all of them
+  derive from. Its module is imported, which runs it: use configs of people you trust.
 
   Raises:
-    ConfigError: there is none; the message names the nearest.
+    ConfigError: there is none; the message names the nearest. Or the path leads to no such class.
   """
-  if name not in table:
-    hint = nearest(str(name), table) or f'; it is one of {", ".join(sorted(table))}'
-    raise ConfigError(f'{place}={name!r} is unknown{hint}')
-  return table[name]
+  if name in table:
+    return table[name]
+  if isinstance(name, str) and ':' in name and _are_classes(table.values()):
+    return _imported(name, _common_base(list(table.values())), place)
+  hint = nearest(str(name), table) or f'; it is one of {", ".join(sorted(table))}'
+  raise ConfigError(f'{place}={name!r} is unknown{hint}')
+
+
+def of_class(table: dict[type, Any], cls: type, place: str) -> Any:
+  """Returns the entry of `cls`, or of the nearest class that it derives from.
+
+  Raises:
+    ConfigError: there is none.
+  """
+  for ancestor in cls.__mro__:
+    if ancestor in table:
+      return table[ancestor]
+  known = ', '.join(sorted(entry.__name__ for entry in table))
+  raise ConfigError(
+    f'{place}={cls.__name__!r} can not be built from a config; derive it from {known}'
+  )
+
+
+def _are_classes(values: Any) -> bool:
+  return all(isinstance(value, type) for value in values)
+
+
+def _common_base(classes: list[type]) -> type:
+  """Returns the nearest class that all derive from."""
+  return next(base for base in classes[0].__mro__ if all(issubclass(c, base) for c in classes))
+
+
+def _imported(path: str, base: type, place: str) -> type:
+  """Returns the class that 'module:Class' names."""
+  module_name, _, class_name = path.partition(':')
+  try:
+    module = importlib.import_module(module_name)
+  except Exception as error:  # whatever the user's module raises
+    reason = f'{type(error).__name__}: {error}'.splitlines()[0]
+    raise ConfigError(
+      f'{place}={path!r}: {module_name or "the module"} can not be imported ({reason}); install it '
+      'or put its folder on PYTHONPATH'
+    ) from error
+  cls = getattr(module, class_name, None)
+  if not isinstance(cls, type):
+    classes = [name for name, value in vars(module).items() if isinstance(value, type)]
+    hint = nearest(class_name, classes)
+    raise ConfigError(f'{place}={path!r}: {module_name} has no class {class_name!r}{hint}')
+  if not issubclass(cls, base):
+    raise ConfigError(
+      f'{place}={path!r}: {class_name} must derive from {base.__module__}.{base.__qualname__}'
+    )
+  return cls
 
 
 def construct(cls: type, spec: dict[str, Any], place: str, **given: Any) -> Any:

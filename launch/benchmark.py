@@ -39,11 +39,13 @@ def main(argv: list[str]):
   sweeps = [grid.axis(given, '--sweep') for given in args.sweep]
   import jax
 
-  from afslvm import build
+  from afslvm import building
 
   jax.config.update('jax_enable_compilation_cache', False)  # compiling is measured
   points = _points(sweeps)
-  parts = [build.parts(config) for config in points.values()]  # every mistake before any compiling
+  parts = [
+    building.build(config) for config in points.values()
+  ]  # every mistake before any compiling
 
   if args.plain_scan and parts[0].model.sees_future:
     raise ConfigError('--plain_scan: single steps see no later ones; use inference.smoothing=0')
@@ -96,27 +98,27 @@ def _experiment(parts):
 
   from afslvm.training.experiment import Experiment
 
-  shape = (parts.train.batch_size, parts.data['length'], *parts.dataset.event_shape)
+  shape = (parts.train.batch_size, parts.length, *parts.dataset.event_shape)
   rng = np.random.default_rng(parts.seed)
   if parts.dataset.data_space in ('8bit', 'binary'):
     x = rng.integers(0, 256 if parts.dataset.data_space == '8bit' else 2, shape, np.uint8)
   else:
     x = rng.standard_normal(shape, np.float32)
   batch = {'x': x, 'mask': np.ones(shape[:2], bool)}
-  if parts.data.get('stateful'):
+  if parts.stateful:
     batch['reset'] = np.ones(shape[:1], bool)
   return Experiment(
     model=parts.model,
     objective=parts.objective,
-    dequantisation=parts.data['dequantisation'],
-    length=parts.data['length'],
+    dequantisation=parts.dequantisation,
+    length=parts.length,
     seed=parts.seed,
     train=parts.train,
     optimizer=parts.optimizer,
     training_batches=lambda: iter([batch]),
     validation_batches=lambda: iter([]),
     fingerprint='',
-    stateful=parts.data.get('stateful', False),
+    stateful=parts.stateful,
     config=parts.config,
   )
 

@@ -34,9 +34,9 @@ def main(argv: list[str]):
 
 
 def _of_config(config) -> dict[str, Any]:
-  from afslvm import build
+  from afslvm import building
 
-  return describe(build.parts(config))
+  return describe(building.build(config))
 
 
 def _of_run(workdir: str) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def _of_run(workdir: str) -> dict[str, Any]:
   from afslvm import runs
   from afslvm.training import checkpoint
 
-  run = runs.open_run(workdir, 'latest')
+  run = runs.load_run(workdir, 'latest')
   newest, directory = run.checkpoint['step'], run.path / 'checkpoints'
   # Every file is as it was written; this asks whether that is what training had in memory.
   sha256 = checkpoint.tree_sha256(run.parameters())
@@ -60,7 +60,7 @@ def _of_run(workdir: str) -> dict[str, Any]:
       damaged[str(step)] = what
       print(f'checkpoint {step} is {what}; this is step {newest}', file=sys.stderr)
   return {
-    **describe(run.parts),
+    **describe(run.built),
     'workdir': str(run.path),
     'step': newest,
     'parameters_sha256': sha256,
@@ -70,14 +70,14 @@ def _of_run(workdir: str) -> dict[str, Any]:
 
 
 def describe(parts) -> dict[str, Any]:
-  """What `build.parts` gives, as plain values; nothing is computed, only shapes are."""
-  from afslvm import build
+  """What `building.build` gives, as plain values; nothing is computed, only shapes are."""
+  from afslvm import building
   from afslvm.evaluation import published
 
   model = parts.model
-  label = build.label(parts.config['model'])
-  modules, variables = _modules(model, parts.data['length'])
-  parameters = build.count_parameters(variables)
+  label = building.label(parts.config['model'])
+  modules, variables = _modules(model, parts.length)
+  parameters = building.count_parameters(variables)
   paper = published.size_of(label, parts.dataset.name, tuple(model.event_shape), parameters)
   return {
     'model': label,
@@ -89,11 +89,11 @@ def describe(parts) -> dict[str, Any]:
     'num_context': model.num_context,
     'min_context': model.min_context,
     'data': {
-      'name': build.dataset_label(parts.dataset),
+      'name': building.dataset_label(parts.dataset),
       'data_space': parts.dataset.data_space,
-      'dequantisation': parts.data['dequantisation'],
+      'dequantisation': parts.dequantisation,
       'event_shape': list(parts.dataset.event_shape),
-      'length': parts.data['length'],
+      'length': parts.length,
     },
     'modules': modules,
   }
@@ -104,7 +104,7 @@ def _modules(model, length: int) -> tuple[list[dict[str, Any]], Any]:
   import flax.linen as nn
   import jax
 
-  from afslvm import build
+  from afslvm import building
 
   found: dict[tuple[str, ...], dict[str, Any]] = {}
 
@@ -117,7 +117,7 @@ def _modules(model, length: int) -> tuple[list[dict[str, Any]], Any]:
     return result
 
   with nn.intercept_methods(record):
-    variables = build.abstract_variables(model, length)
+    variables = building.abstract_variables(model, length)
   return [_module(path, entry, variables) for path, entry in found.items()], variables
 
 

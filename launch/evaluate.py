@@ -5,13 +5,10 @@ validation unless --checkpoint says otherwise. An evaluation that is already the
 """
 
 import dataclasses
-import logging
 
 from absl import flags
 
 from afslvm import cli
-
-log = logging.getLogger('afslvm.evaluate')
 
 flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True)
 flags.DEFINE_string(
@@ -44,33 +41,22 @@ flags.DEFINE_string('data_dir', '', 'Where the data lie, if they have moved sinc
 def main(argv: list[str]):
   """Evaluates, or reads the evaluation that is there."""
   del argv
-  from afslvm import build, runs
-  from afslvm.data import prepare
-  from afslvm.evaluation import contract, protocols, store
+  from afslvm import run_evaluation, runs
+  from afslvm.evaluation import contract
+  from afslvm.training.progress import Progress
 
   args = cli.FLAGS
-  run, iterations = _with_iterations(runs.open_run(args.workdir, args.checkpoint, args.data_dir))
-  builder, model = run.parts.dataset, run.parts.model
-  protocol = protocols.find(args.protocol, builder.data_space, run.parts.data['dequantisation'])
-  frames = protocols.scored_frames(protocol, model, builder.num_frames, args.num_context)
-  prepare.open_split(builder, args.split)
-  label = build.dataset_label(builder)
-  asked = protocols.contract(protocol, model, builder, label, args.split, frames)
-  settings = {
-    'num_samples': args.num_samples or protocol.num_samples,
-    'num_particles': args.num_particles,
-    'num_sequences': args.num_sequences,
-    'seed': args.seed,
-  }
-  if not protocol.whole_sequences:
-    settings['batch_size'] = args.batch_size  # it decides the keys of the noise
-  if iterations is not None:
-    settings['inference_iterations'] = iterations
-  identity = store.identity(asked, run.checkpoint, prepare.fingerprint(builder), **settings)
-  path = store.path_of(run.path, asked, args.num_context, iterations)
-  report = store.read_if_current(path, identity)
-  if report is None:
-    report = _evaluate(run, asked, settings['num_samples'], identity, path)
+  run = runs.load_run(args.workdir, args.checkpoint, args.data_dir)
+  names = [field.name for field in dataclasses.fields(run_evaluation.Options)]
+  options = run_evaluation.Options(**{name: args[name].value for name in names})
+  progress: list[Progress] = []
+
+  def show(done: int, total: int, what: str):
+    if not progress:
+      progress.append(Progress(0, total))
+    progress[0].advance(done, what)
+
+  report, path = run_evaluation.evaluate_to_file(run, options, show)
   print(contract.table([contract.LikelihoodResult.from_json(r) for r in report['results']]))
   for label, values in report['decorrelation'].items():
     print(
@@ -78,90 +64,6 @@ def main(argv: list[str]):
       f'standard deviation {values["standard_deviation"]:.3f}'
     )
   print(path)
-
-
-def _with_iterations(run):
-  """The run with the number of inference iterations asked for, and that, or None as trained."""
-  from afslvm import build
-
-  asked = cli.FLAGS.inference_iterations
-  if asked < 0:
-    return run, None
-  parts = build.with_iterations(run.parts, asked)
-  if parts.config == run.parts.config:
-    return run, None
-  return dataclasses.replace(run, parts=parts), asked
-
-
-def _evaluate(run, asked, samples: int, identity: dict, path) -> dict:
-  from afslvm.evaluation import store
-  from afslvm.training import receipt
-
-  score = _whole_sequences if asked.whole_sequences else _frames
-  results, decorrelation = score(run, asked, samples)
-  return store.write(
-    path,
-    identity,
-    results,
-    decorrelation,
-    parameters=run.num_parameters(),
-    git_commit=receipt.git_commit(),
-  )
-
-
-def _frames(run, asked, samples: int) -> tuple[list, dict]:
-  """Results of fixed crops, and what the flows leave."""
-  from afslvm import build
-  from afslvm.evaluation import likelihood
-  from afslvm.training.progress import Progress
-
-  args = cli.FLAGS
-  length = asked.scored_frames[1] + 1
-  evaluation = likelihood.Evaluation(
-    name=build.label(run.parts.config['model']),
-    model=run.parts.model,
-    variables=run.variables(),
-    batches=build.evaluation_batches(run.parts, args.batch_size, length),
-    contract=asked,
-    num_samples=samples,
-    seed=args.seed,
-    num_particles=args.num_particles,
-    max_sequences=args.num_sequences,
-  )
-  sequences = run.parts.dataset.split_size(args.split)
-  total = -(-min(sequences, args.num_sequences or sequences) // args.batch_size)
-  progress = Progress(0, total)
-  results = likelihood.evaluate(
-    evaluation, lambda done: progress.advance(done, f'{args.split} batches')
-  )
-  return results, likelihood.decorrelation(evaluation)
-
-
-def _whole_sequences(run, asked, samples: int) -> tuple[list, dict]:
-  """Results of whole sequences."""
-  from afslvm import build
-  from afslvm.data import prepare
-  from afslvm.evaluation import sequences
-  from afslvm.training.progress import Progress
-
-  args, builder = cli.FLAGS, run.parts.dataset
-  evaluation = sequences.SequenceEvaluation(
-    name=build.label(run.parts.config['model']),
-    model=run.parts.model,
-    variables=run.variables(),
-    scored=sequences.batches(builder, args.split, args.batch_size, args.num_sequences),
-    training=sequences.batches(builder, 'train', args.batch_size),
-    contract=asked,
-    num_samples=samples,
-    seed=args.seed,
-    num_particles=args.num_particles,
-  )
-  available = len(prepare.open_split(builder, args.split))
-  progress = Progress(0, min(available, args.num_sequences or available))
-  results = sequences.evaluate(
-    evaluation, lambda done: progress.advance(done, f'{args.split} sequences')
-  )
-  return results, {}
 
 
 if __name__ == '__main__':

@@ -55,26 +55,26 @@ RECORD = 'metrics.json'
 def main(argv: list[str]):
   """Generates, scores, and prints the tables."""
   del argv
-  from afslvm import build, files, runs
+  from afslvm import building, files, runs
   from afslvm.data import prepare
   from afslvm.evaluation import prediction
 
-  run = runs.open_run(cli.FLAGS.workdir, cli.FLAGS.checkpoint, cli.FLAGS.data_dir)
-  builder = run.parts.dataset
+  run = runs.load_run(cli.FLAGS.workdir, cli.FLAGS.checkpoint, cli.FLAGS.data_dir)
+  builder = run.built.dataset
   set_defaults(builder)
-  check_noise(run.parts.model)
+  check_noise(run.built.model)
   source = prepare.open_split(builder, cli.FLAGS.split)
-  scored, indices = choose(run.parts.model.min_context, source)
+  scored, indices = choose(run.built.model.min_context, source)
   metrics = prediction.metrics_of(builder.event_shape, builder.data_space)
-  protocol = _protocol(build.dataset_label(builder), builder, scored, len(indices))
+  protocol = _protocol(building.dataset_label(builder), builder, scored, len(indices))
   about = {
-    'model': build.label(run.parts.config['model']),
+    'model': building.label(run.built.config['model']),
     'protocol': dataclasses.asdict(protocol),
     'checkpoint': run.checkpoint,
     'data_fingerprint': prepare.fingerprint(builder),
     'sequences': indices,
   }
-  variables = run.variables()
+  variables = run.variables
   folder = open_folder(run.path, run.checkpoint['step'], about)
   report = {**about, 'in_words': protocol.in_words().split('\n')}
   files.write_json(folder / RECORD, {**report, 'metrics': None})  # until it is known
@@ -221,19 +221,19 @@ def generate(run, variables, source, about: dict, folder: pathlib.Path) -> list[
   from afslvm.transforms import preprocessing
   from afslvm.visualization import listening
 
-  args, builder = cli.FLAGS, run.parts.dataset
+  args, builder = cli.FLAGS, run.built.dataset
   indices, scored = about['sequences'], about['protocol']['scored_frames']
   metrics = prediction.metrics_of(builder.event_shape, builder.data_space)
   event = _event(builder)
   sample = prediction.make_sampler(
-    run.parts.model, args.num_frames, args.num_samples, args.temperature, args.likelihood_noise
+    run.built.model, args.num_frames, args.num_samples, args.temperature, args.likelihood_noise
   )
   log.info('compiling')
   scores, progress = [], Progress(0, len(indices))
   for place, index in enumerate(indices):
     stored = source[index][: args.num_context + scored]
     noise, key = jax.random.split(jax.random.fold_in(jax.random.key(args.seed), index))
-    kind = run.parts.data['dequantisation']
+    kind = run.built.dequantisation
     context = preprocessing.dequantise(noise, stored[: args.num_context], kind)
     samples, mean_path = (
       preprocessing.without_noise(v, kind) for v in sample(variables, context, key)

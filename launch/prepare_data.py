@@ -16,7 +16,7 @@ import os
 
 from absl import flags
 
-from afslvm import build, cli, schema
+from afslvm import building, cli, schema
 
 _DATASET = flags.DEFINE_string('dataset', None, 'Name of the data set.', required=True)
 _SOURCE = flags.DEFINE_string('source', None, 'Files that the data set is made from, if any.')
@@ -49,11 +49,11 @@ def table(builder, manifest) -> str:
 def main(argv):
   """Prepares, verifies, reports."""
   del argv
-  schema.lookup(build.DATASETS, _DATASET.value, '--dataset')
+  schema.lookup(building.DATASETS, _DATASET.value, '--dataset')
   from afslvm.data import manifest as manifest_lib
   from afslvm.data import options, prepare
 
-  cls = build.dataset_class(_DATASET.value)
+  cls = building.dataset_class(_DATASET.value)
   given = options.parse(_DATASET.value, cls.OPTIONS, _OPTIONS.value)
   builder = cls(data_dir=_DATA_DIR.value, source=_SOURCE.value, **given)
   manifest = prepare.prepare(builder)

@@ -38,9 +38,9 @@ def main(argv: list[str]):
       f'{folder.parent}/checkpoints no longer holds {step}, the state that step {step} was tried '
       'on; choose another --step, or train to it again in another --workdir'
     )
-  run = runs.open_run(args.workdir, str(step))
-  parts, (state, _) = run.parts, run.restore()
-  dequantisation = parts.data['dequantisation']
+  run = runs.load_run(args.workdir, str(step))
+  parts, (state, _) = run.built, run.restore()
+  dequantisation = parts.dequantisation
   _, online = make_optimizers(parts.optimizer, parts.train.num_steps, parts.objective.is_online)
   loss = make_loss(parts.objective, parts.model, dequantisation, online)
   accumulate = parts.train.accumulate

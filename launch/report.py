@@ -65,10 +65,10 @@ def open_runs(workdirs: list[str]) -> list:
     ConfigError: a folder that holds no run.
     CheckpointError: no checkpoint verifies.
   """
-  from afslvm import build, runs
+  from afslvm import building, runs
 
-  trained = [runs.open_run(workdir, data_dir=cli.FLAGS.data_dir) for workdir in workdirs]
-  labels = [build.label(run.parts.config['model']) for run in trained]
+  trained = [runs.load_run(workdir, data_dir=cli.FLAGS.data_dir) for workdir in workdirs]
+  labels = [building.label(run.built.config['model']) for run in trained]
   names = [run.path.resolve().name for run in trained]
   titles = []
   for label, name, workdir in zip(labels, names, workdirs, strict=True):
@@ -79,26 +79,26 @@ def open_runs(workdirs: list[str]) -> list:
 
 
 def _plain(run, title: str, workdir: str):
-  from afslvm import build
+  from afslvm import building
   from afslvm.errors import DataError
   from afslvm.visualization import events, records
 
-  event = events.event_of(run.parts.dataset, cli.FLAGS.step_seconds)
+  event = events.event_of(run.built.dataset, cli.FLAGS.step_seconds)
   try:
     sequences, why = _held_out(run, event), ''
   except DataError as error:
     sequences, why = None, str(error)
     log.warning('%s: no pictures, %s', title, error)
-  parts = run.parts
+  parts = run.built
   return records.Run(
     title=title,
     workdir=workdir,
     model=parts.model,
-    variables=run.variables(),
+    variables=run.variables,
     checkpoint=run.checkpoint,
     parameters=run.num_parameters(),
     config=parts.config,
-    dataset=build.dataset_label(parts.dataset),
+    dataset=building.dataset_label(parts.dataset),
     data_config=f'{parts.dataset.name}/{parts.dataset.config_name()}',
     num_frames=parts.dataset.num_frames,
     event=event,
@@ -120,10 +120,10 @@ def _held_out(run, event):
   from afslvm.transforms import preprocessing
   from afslvm.visualization.records import Sequences
 
-  source, seed = prepare.open_split(run.parts.dataset, SPLIT), cli.FLAGS.seed
+  source, seed = prepare.open_split(run.built.dataset, SPLIT), cli.FLAGS.seed
   rng = np.random.default_rng(seed)
   candidates = np.arange(len(source))
-  shown = run.parts.data['length']
+  shown = run.built.length
   if event.shown_steps is not None:
     shown = source.num_frames if source.lengths is None else int(np.median(source.lengths))
     shown = min(shown, event.shown_steps)
@@ -135,7 +135,7 @@ def _held_out(run, event):
   lengths = [len(x) for x in sequences]
   shortest = min(lengths, default=0) if event.shown_steps is None else shown
   stored = np.stack([x[:shortest] for x in sequences])
-  x = preprocessing.dequantise(jax.random.key(seed), stored, run.parts.data['dequantisation'])
+  x = preprocessing.dequantise(jax.random.key(seed), stored, run.built.dequantisation)
   return Sequences(indices, np.asarray(x), SPLIT, seed, lengths if event.is_heard else [])
 
 

@@ -116,29 +116,29 @@ def _command(workdir: pathlib.Path) -> str:
 
 def _loaded(folder: str, overrides, row: str, seed: int) -> tuple:
   """A row's config file, and its parts: every config is checked before anything starts."""
-  from afslvm import build
+  from afslvm import building
   from afslvm.reproduction import plan
 
   file = f'{folder}/{row}.py'
   config = cli.load_overridden(str(plan.ROOT / file), [*overrides, f'seed={seed}'])
-  return file, build.parts(config)
+  return file, building.build(config)
 
 
 def _planned(table, scale: str, loaded: dict, overrides, workdir: pathlib.Path) -> dict:
   """{(row, seed): PlannedRun}; `loaded` has (config file, parts) of each."""
-  from afslvm import build
+  from afslvm import building
   from afslvm.reproduction import plan
 
   runs, data = {}, None
   for (row, seed), (file, parts) in loaded.items():
     data = data or _data(table, scale, parts)
-    variables = build.abstract_variables(parts.model, parts.data['length'])
+    variables = building.abstract_variables(parts.model, parts.length)
     runs[row, seed] = plan.PlannedRun(
       table=table,
       row=row,
       seed=seed,
-      label=build.label(parts.config['model']),
-      parameters=build.count_parameters(variables),
+      label=building.label(parts.config['model']),
+      parameters=building.count_parameters(variables),
       num_context=parts.model.num_context,
       measure=parts.model.measure,
       config_file=file,
@@ -152,7 +152,7 @@ def _planned(table, scale: str, loaded: dict, overrides, workdir: pathlib.Path) 
 
 def _data(table, scale: str, parts):
   """Opens the data; if they are not prepared, the error names the command that prepares them."""
-  from afslvm import build
+  from afslvm import building
   from afslvm.data import prepare
   from afslvm.reproduction import plan
 
@@ -160,7 +160,7 @@ def _data(table, scale: str, parts):
   test = prepare.open_split(builder, 'test')
   return plan.Data(
     name=builder.name,
-    label=build.dataset_label(builder),
+    label=building.dataset_label(builder),
     config=f'{builder.name}/{builder.config_name()}',
     event_shape=tuple(builder.event_shape),
     data_space=builder.data_space,
@@ -198,14 +198,14 @@ def _rows(folder: pathlib.Path, figure: str):
   from afslvm.transforms import preprocessing
 
   seed = cli.FLAGS.sequence_seed
-  run = runs.open_run(str(folder))
-  figures.check_data(figure, run.parts.dataset.name, run.parts.dataset.event_shape)
-  source = prepare.open_split(run.parts.dataset, 'test')
+  run = runs.load_run(str(folder))
+  figures.check_data(figure, run.built.dataset.name, run.built.dataset.event_shape)
+  source = prepare.open_split(run.built.dataset, 'test')
   index = figures.choose(source, seed)
   stored = source[index][None, : figures.LAST_STEP]
   key = jax.random.key(seed)
-  x = np.asarray(preprocessing.dequantise(key, stored, run.parts.data['dequantisation']))
-  return visuals.visual_rows(run.parts.model, run.variables(), x, key)
+  x = np.asarray(preprocessing.dequantise(key, stored, run.built.dequantisation))
+  return visuals.visual_rows(run.built.model, run.variables, x, key)
 
 
 # ---- figures of the AVF paper --------------------------------------------------------------------
@@ -220,7 +220,7 @@ def _free_energies() -> int:
   about = saved.read(workdir)
   table = tables.find(about['table'])
   loaded = {
-    pair: ('', runs_lib.open_run(str(folder)).parts)
+    pair: ('', runs_lib.load_run(str(folder)).built)
     for pair, folder in avf_figures.run_folders(workdir, table, args.model).items()
   }
   runs = _planned(table, about['scale'], loaded, (), workdir)
@@ -249,13 +249,13 @@ def _predictions() -> int:
   args, workdir = cli.FLAGS, pathlib.Path(cli.FLAGS.workdir).expanduser()
   table = tables.find(saved.read(workdir)['table'])
   folder = next(iter(avf_figures.run_folders(workdir, table, args.model).values()))
-  run = runs_lib.open_run(str(folder))
-  event = events.event_of(run.parts.dataset)
-  source = prepare.open_split(run.parts.dataset, 'test')
-  seed, kind = args.sequence_seed, run.parts.data['dequantisation']
+  run = runs_lib.load_run(str(folder))
+  event = events.event_of(run.built.dataset)
+  source = prepare.open_split(run.built.dataset, 'test')
+  seed, kind = args.sequence_seed, run.built.dequantisation
   stored = avf_figures.choose(source, event, seed)
   x = np.asarray(preprocessing.dequantise(jax.random.key(seed), stored, kind))
-  rows = avf_figures.predictions(run.parts.model, run.variables(), x, seed)
+  rows = avf_figures.predictions(run.built.model, run.variables, x, seed)
   _write_figure(workdir, figures.prediction_and_reconstruction(rows, event))
   return 0
 

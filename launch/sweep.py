@@ -113,13 +113,13 @@ def _named(name: str):
 
 def _planned(points: list[Point], folder: pathlib.Path, path: str):
   """The runs, and what the first of their configs builds; all are checked before data are read."""
-  from afslvm import build
+  from afslvm import building
   from afslvm.reproduction import sweep
 
   built = []
   for point in points:
     with _named(point.name):
-      built.append(build.parts(point.config))
+      built.append(building.build(point.config))
   known: dict[str, sweep.Data] = {}
   runs = []
   for point, parts in zip(points, built, strict=True):
@@ -142,20 +142,20 @@ def _planned(points: list[Point], folder: pathlib.Path, path: str):
 
 def _data(parts):
   """Opens the data; if they are not prepared, the error names the command that prepares them."""
-  from afslvm import build
+  from afslvm import building
   from afslvm.data import prepare
   from afslvm.reproduction import sweep
 
   builder = parts.dataset
   count = len(prepare.open_split(builder, 'validation'))
-  return sweep.Data(build.dataset_label(builder), prepare.fingerprint(builder), count)
+  return sweep.Data(building.dataset_label(builder), prepare.fingerprint(builder), count)
 
 
 def _unit(parts) -> dict:
   """Music and sound are scored per step, all else per dimension, as in the log of training."""
-  from afslvm import build
+  from afslvm import building
 
-  if parts.dataset.data_space in build.WHOLE:
+  if parts.dataset.data_space in building.WHOLE:
     return {'unit': 'nats/step', 'dims_per_unit': math.prod(parts.model.event_shape)}
   return {'unit': 'nats/dim', 'dims_per_unit': 1}
 

@@ -24,9 +24,9 @@ flags.DEFINE_bool('distributed', False, 'Find these out from the TPU pod, SLURM 
 def main(argv: list[str]) -> int:
   """Returns 0, or 128 + the number of the signal that stopped training."""
   del argv
-  from afslvm import build
+  from afslvm import building
 
-  parts = build.parts(cli.FLAGS.config)
+  parts = building.build(cli.FLAGS.config)
 
   from afslvm.training import processes
   from afslvm.training.loop import train
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
   processes.connect(values.coordinator, values.num_processes, values.process_id, values.distributed)
   try:
     with Workdir(values.workdir, writes=processes.is_first()) as workdir:
-      stopped_by = train(workdir, build.experiment(parts))
+      stopped_by = train(workdir, building.experiment(parts))
   except BaseException as error:
     if processes.are_many():  # the interpreter's own end would wait for the others
       processes.leave(cli.ended_by(processes.explain(error) or error))

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from unittest import mock
 
-IMPORTED = ('afslvm.build', 'afslvm.runs', 'afslvm.data.prepare', 'afslvm.training.loop')
+IMPORTED = ('afslvm.building', 'afslvm.runs', 'afslvm.data.prepare', 'afslvm.training.loop')
 CONTEXT = multiprocessing.get_context('forkserver')
 CONTEXT.set_forkserver_preload(list(IMPORTED))
 

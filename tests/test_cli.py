@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 from ml_collections import ConfigDict
 
-from afslvm import build, cli
+from afslvm import building, cli
 from afslvm.errors import ConfigError
 from afslvm.flows.conditioners import ConvConditioner, DenseConditioner
 from afslvm.flows.temporal import AutoregressiveAffine
@@ -106,7 +106,7 @@ def smoke(**overrides):
 )
 def test_mistakes_in_a_config_are_found_before_anything_is_built(key, value, expected):
   with pytest.raises(ConfigError) as error:
-    build.parts(smoke(**{key: value}))
+    building.build(smoke(**{key: value}))
   assert expected in str(error.value)
   assert len(str(error.value).splitlines()) == 1
   assert error.value.exit_code == 2
@@ -133,13 +133,13 @@ def test_mistakes_in_configs_of_sequences(file, key, value, expected):
   config = cli.load_config(str(ROOT / f'configs/{file}.py'))
   config.update_from_flattened_dict({key: value})
   with pytest.raises(ConfigError) as error:
-    build.parts(config)
+    building.build(config)
   assert expected in str(error.value)
   assert len(str(error.value).splitlines()) == 1
 
 
 def test_a_whole_number_is_fine_where_a_real_one_is_meant():
-  assert build.parts(smoke(**{'optimizer.clip_norm': 2})).optimizer.clip_norm == 2.0
+  assert building.build(smoke(**{'optimizer.clip_norm': 2})).optimizer.clip_norm == 2.0
 
 
 def test_every_config_builds():
@@ -147,9 +147,9 @@ def test_every_config_builds():
     shared = path.parent.name == 'configs' and path.stem != 'smoke'
     if shared or path.stem == '__init__':
       continue
-    parts = build.parts(cli.load_config(str(path)))
+    parts = building.build(cli.load_config(str(path)))
     names = r'(\d-AF|(SLVM|SRNN|VRNN|SVG)( \+ AVF-\d)?( \+ \d-AF)?)'
-    assert re.fullmatch(names, build.label(parts.config['model']))
+    assert re.fullmatch(names, building.label(parts.config['model']))
     assert path.relative_to(ROOT).as_posix() in path.read_text(), 'the docstring shows no command'
 
 
@@ -161,10 +161,10 @@ def test_configs_list_every_option_with_its_default():
     return {k: v for k, v in fields.items() if k not in ('parent', 'name', *left_out)}
 
   def options(name):
-    table = build.dataset_class(name).OPTIONS
+    table = building.dataset_class(name).OPTIONS
     return {k: v.default for k, v in table.items() if v.default is not None}
 
-  common = importlib.import_module('configs.common')
+  common = importlib.import_module('afslvm.configs.common')
   assert defaults(ObjectiveSettings) == common.OBJECTIVE
   assert defaults(OptimizerSettings) == common.OPTIMIZER
   assert defaults(TrainSettings) == common.TRAIN

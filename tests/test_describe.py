@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from afslvm import build, cli, files
+from afslvm import building, cli, files
 from afslvm.training import checkpoint, state
 from afslvm.training.optimizer import make_optimizer
 
@@ -19,24 +19,24 @@ BOUNDARIES = ('context', 'learned')
 
 
 def count(model, length):
-  return build.count_parameters(build.abstract_variables(model, length))
+  return building.count_parameters(building.abstract_variables(model, length))
 
 
 @pytest.mark.parametrize('boundary', BOUNDARIES)
 @pytest.mark.parametrize('flows', [1, 2])
 def test_counts_of_the_configs(flows, boundary):
   suffix = ':learned' if boundary == 'learned' else ''
-  parts = build.parts(cli.load_config(f'configs/moving_mnist/af{flows}.py{suffix}'))
+  parts = building.build(cli.load_config(f'configs/moving_mnist/af{flows}.py{suffix}'))
   assert parts.model.event_shape == (64, 64, 1)
   expected = COUNTS[1][flows][BOUNDARIES.index(boundary)]
-  assert count(parts.model, parts.data['length']) == expected
+  assert count(parts.model, parts.length) == expected
 
 
 @pytest.mark.parametrize('boundary', BOUNDARIES)
 @pytest.mark.parametrize('flows', [1, 2])
 def test_counts_of_three_channels(flows, boundary):
   config = cli.load_config(f'configs/moving_mnist/af{flows}.py:{boundary}')
-  model = build.model(config.model.to_dict(), (64, 64, 3))
+  model = building.model(config.model.to_dict(), (64, 64, 3))
   assert count(model, config.data.length) == COUNTS[3][flows][BOUNDARIES.index(boundary)]
 
 
@@ -108,7 +108,7 @@ def run(tmp_path):
   """A working directory with checkpoints 1 and 2, as training writes them, without training."""
   config = cli.load_config('configs/smoke.py')
   config.model.conditioner.channels = 2
-  parts = build.parts(config)
+  parts = building.build(config)
   (tmp_path / 'config.json').write_text(json.dumps(parts.config))
   optimizer = make_optimizer(parts.optimizer, parts.train.num_steps)
   x = jnp.zeros((1, 4, *parts.model.event_shape))
@@ -163,7 +163,7 @@ def test_runs_and_their_damage(launch, run):
 
 
 def test_no_checkpoint_yet(launch, tmp_path):
-  parts = build.parts(cli.load_config('configs/smoke.py'))
+  parts = building.build(cli.load_config('configs/smoke.py'))
   (tmp_path / 'config.json').write_text(json.dumps(parts.config))
   result, _ = describe(launch, tmp_path)
   assert result.returncode == 4

@@ -11,7 +11,7 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 CONFIG = """
-from configs import common
+from afslvm.configs import common
 
 def get_config():
   layers = {'features': 4, 'depth': 1}

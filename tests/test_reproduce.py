@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from afslvm import build, cli
+from afslvm import building, cli
 from afslvm.errors import ConfigError
 from afslvm.evaluation.contract import ContractError
 from afslvm.reproduction import figures, folders, plan, saved, table, tables
@@ -25,8 +25,8 @@ ALL_FOLDERS = sorted({folder for scale in AF_1.folders.values() for folder in sc
 @pytest.mark.parametrize('row', AF_1.rows)
 @pytest.mark.parametrize('folder', ALL_FOLDERS)
 def test_every_config_of_every_scale_is_the_model_it_says(folder, row):
-  parts = build.parts(cli.load_overridden(f'{folder}/{row}.py', plan.QUICK))
-  assert build.label(parts.config['model']) == reproduced.LABELS[row]
+  parts = building.build(cli.load_overridden(f'{folder}/{row}.py', plan.QUICK))
+  assert building.label(parts.config['model']) == reproduced.LABELS[row]
   assert parts.model.num_context == reproduced.CONTEXT[row]
   assert parts.train.num_steps == 60
 

@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from afslvm import build, cli
+from afslvm import building, cli
 from afslvm.errors import ConfigError
 from afslvm.evaluation import contract as contract_lib
 from afslvm.evaluation import published
@@ -34,15 +34,15 @@ def test_every_row_is_the_model_it_says(name, dataset, scale):
   rows = plan.rows(found, [], folder)
   assert len(rows) >= 2
   for row in rows:
-    parts = build.parts(cli.load_overridden(f'{folder}/{row}.py', plan.QUICK))
+    parts = building.build(cli.load_overridden(f'{folder}/{row}.py', plan.QUICK))
     spec = parts.config['model']
-    assert parts.data['name'] == dataset
+    assert parts.config['data']['name'] == dataset
     assert spec['name'] in (row.split('_')[0], 'srnn')
     if row == 'best':
       continue
     count = int(row.partition('avf')[2][:1] or 0)
     assert spec['inference'].get('num_iterations', 0) == count
-    assert build.label(spec).endswith(f'AVF-{count}') == bool(count)
+    assert building.label(spec).endswith(f'AVF-{count}') == bool(count)
     if name == 'avf_3':
       assert (spec['gradients'] == 'bptt') == ('bptt' in row)
 
@@ -61,8 +61,8 @@ COUNTS = {
 
 @pytest.mark.parametrize('config', COUNTS)
 def test_sizes_are_those_of_the_paper(config):
-  parts = build.parts(cli.load_config(f'configs/{config}.py'))
-  assert build.count_parameters(build.abstract_variables(parts.model, 3)) == COUNTS[config]
+  parts = building.build(cli.load_config(f'configs/{config}.py'))
+  assert building.count_parameters(building.abstract_variables(parts.model, 3)) == COUNTS[config]
 
 
 def test_warm_ups_follow_the_number_of_steps():
@@ -96,7 +96,7 @@ def test_benchmarks_are_of_the_data_that_configs_prepare():
   for benchmark in published.AVF_BENCHMARKS:
     if benchmark.table == 'avf_3':
       name = benchmark.data_config.split('/')[0]
-      data = build.parts(cli.load_config(f'configs/{name}/direct.py')).dataset
+      data = building.build(cli.load_config(f'configs/{name}/direct.py')).dataset
       assert f'{name}/{data.builder_config.name}' == benchmark.data_config
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from afslvm import build, cli
+from afslvm import building, cli
 from afslvm.evaluation import published
 from afslvm.objectives.objective import make_loss
 from afslvm.reproduction.tables import AF_1
@@ -24,17 +24,17 @@ PAPER_FOLDERS = sorted(AF_1.folders['paper'])
 
 
 def count(parts):
-  variables = build.abstract_variables(parts.model, parts.model.num_context + 1)
-  return build.count_parameters(variables)
+  variables = building.abstract_variables(parts.model, parts.model.num_context + 1)
+  return building.count_parameters(variables)
 
 
 @pytest.mark.parametrize('row', AF_1.rows)
 @pytest.mark.parametrize('dataset', PAPER_FOLDERS)
 def test_counts_of_the_paper_configs(dataset, row):
-  parts = build.parts(cli.load_config(f'configs/{dataset}/{row}.py'))
+  parts = building.build(cli.load_config(f'configs/{dataset}/{row}.py'))
   channels = 3 if dataset == 'bair' else 1
   assert count(parts) == COUNTS[channels][row]
-  assert parts.data['length'] == (16 if 'af2' in row else 13)
+  assert parts.length == (16 if 'af2' in row else 13)
   assert parts.optimizer.learning_rate == 1e-4
   paper = published.size_of(
     reproduced.LABELS[row], dataset, parts.model.event_shape, COUNTS[channels][row]
@@ -74,9 +74,9 @@ def one_batch(parts):
 @pytest.mark.parametrize('config', ['bair/slvm_af1', 'kth/slvm'])
 def test_paper_configs_have_gradients_of_the_right_shapes(config):
   """Traced, not compiled: that takes a minute at this size."""
-  parts = build.parts(cli.load_config(f'configs/{config}.py'))
+  parts = building.build(cli.load_config(f'configs/{config}.py'))
   batch = one_batch(parts)
-  variables = build.abstract_variables(parts.model, batch['x'].shape[1])
+  variables = building.abstract_variables(parts.model, batch['x'].shape[1])
   params, state = variables['params'], {k: v for k, v in variables.items() if k != 'params'}
   loss = make_loss(parts.objective, parts.model, 'gauss256')
   grads, (metrics, new_state) = jax.eval_shape(
@@ -91,7 +91,7 @@ def test_paper_configs_have_gradients_of_the_right_shapes(config):
 @pytest.mark.thorough  # nothing else compiles a model of the paper's size
 def test_a_paper_config_trains(tmp_path):
   """Two steps of the one that compiles fastest."""
-  parts = build.parts(cli.load_config('configs/moving_mnist/af1.py'))
+  parts = building.build(cli.load_config('configs/moving_mnist/af1.py'))
   batch = one_batch(parts)
 
   class Batches:

@@ -1,4 +1,4 @@
-"""What the loop needs to know of an experiment; `build.py` makes one from a config."""
+"""What the loop needs to know of an experiment; `building.py` makes one from a config."""
 
 import dataclasses
 import math

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from afslvm import build
+from afslvm import building
 from afslvm.data import music, music_files, prepare
 from afslvm.errors import DataError
 
@@ -159,7 +159,7 @@ def test_several_well_known_files_are_ambiguous(tmp_path):
 
 def test_the_four_sets_are_known_by_name():
   for name in ('piano_midi', 'muse_data', 'jsb', 'nottingham'):
-    cls = build.dataset_class(name)
+    cls = building.dataset_class(name)
     assert cls.name == name
     assert cls.data_space == 'binary'
     assert cls.event_shape == (88,)

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from afslvm import build
+from afslvm import building
+from afslvm.configs import common
 from afslvm.evaluation import sequences as sequences_lib
-from configs import common
 from tests.evaluation.ragged import buckets
 from tests.evaluation.test_sequences import contract
 from tests.thorough import some_of
@@ -48,7 +48,7 @@ MODELS = {
 
 @pytest.mark.parametrize('name', some_of(MODELS, ['slvm under a flow', 'srnn smoothing']))
 def test_buckets_change_no_number(name):
-  model = build.model(MODELS[name](), (SIZE,))
+  model = building.model(MODELS[name](), (SIZE,))
   rng = np.random.default_rng(0)
   x = [rng.normal(size=(length, SIZE)).astype(np.float32) for length in (3, 6, 2, 5)]
   keys = {'params': jax.random.key(0), 'sample': jax.random.key(1)}

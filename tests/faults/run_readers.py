@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from afslvm import build, cli, files, runs
+from afslvm import building, cli, files, runs
 from afslvm.data import prepare
 from afslvm.data.moving_digits import MovingDigits
 from afslvm.errors import CheckpointError
@@ -97,7 +97,7 @@ def read_checkpoint(folder):
 
 @functools.cache
 def config():
-  return build.parts(cli.load_config('configs/smoke.py')).config
+  return building.build(cli.load_config('configs/smoke.py')).config
 
 
 def make_run(folder):
@@ -188,7 +188,7 @@ ALL: dict[str, Reader] = {
   'prepared_records': Reader(make_prepared('test.array_record'), read_prepared),
   'checkpoint': Reader(make_checkpoint, read_checkpoint),
   'run_config': Reader(make_run, read_config, is_same_run),
-  'run': Reader(make_run, lambda f: runs.open_run(f).parts.config, lambda found: True),
+  'run': Reader(make_run, lambda f: runs.load_run(f).built.config, lambda found: True),
   'records': Reader(make_records, read_records, are_records),
   'debug_batch': Reader(make_batch, lambda folder: replay.read_batch(folder, 7)),
   'table': Reader(make_table, read_table, lambda found: True),

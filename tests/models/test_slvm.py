@@ -4,9 +4,9 @@ import copy
 
 import pytest
 
-from afslvm import build
+from afslvm import building
+from afslvm.configs import common
 from afslvm.errors import ConfigError
-from configs import common
 
 PAPER_CONDITIONER = {'channels': 64, 'encoder_depth': 4, 'decoder_depth': 4}
 # AF paper Table 3 less what its code doesn't use and PyTorch's second bias of each LSTM layer.
@@ -37,9 +37,9 @@ def test_parameter_counts_at_paper_size(name, channels):
   flows = int(name != 'SLVM')
   layers = 1 if flows else 2
   config = common.temporal_flows(spec(layers), PAPER_CONDITIONER, [{}] * flows)
-  assert build.label(config) == name
-  model = build.model(config, (64, 64, channels))
-  found = build.count_parameters(build.abstract_variables(model, 13))
+  assert building.label(config) == name
+  model = building.model(config, (64, 64, channels))
+  found = building.count_parameters(building.abstract_variables(model, 13))
   assert found == COUNTS[name, channels]
   # The paper's code has more: a second bias in each of prior's and posterior's LSTM layers, and
   # constants per pixel that nothing reads, of likelihood, prior, posterior and flow.
@@ -89,7 +89,7 @@ def changed(spec, dotted, value):
 )
 def test_mistakes_in_a_config_are_one_line(key, value, expected):
   with pytest.raises(ConfigError) as error:
-    build.model(changed(spec(2), key, value), (64, 64, 1))
+    building.model(changed(spec(2), key, value), (64, 64, 1))
   assert expected in str(error.value)
   assert len(str(error.value).splitlines()) == 1
 
@@ -97,26 +97,26 @@ def test_mistakes_in_a_config_are_one_line(key, value, expected):
 @pytest.mark.parametrize('shape', [(28, 28, 1), (64, 28, 3)])
 def test_frames_that_can_not_be_halved_are_refused(shape):
   with pytest.raises(ConfigError, match='halve frames 4 times, which .*x28 does not allow'):
-    build.model(spec(2), shape)
-  assert build.model(spec(2, encoder={'widths': (8, 8)}, decoder={'widths': (8, 8)}), shape)
+    building.model(spec(2), shape)
+  assert building.model(spec(2, encoder={'widths': (8, 8)}, decoder={'widths': (8, 8)}), shape)
 
 
 def test_dcgan_takes_frames_and_mlp_takes_both():
   with pytest.raises(ConfigError, match='dcgan takes frames'):
-    build.model(spec(2), (5,))
+    building.model(spec(2), (5,))
   mlp = spec(2, encoder={'name': 'mlp'}, decoder={'name': 'mlp'})
   for shape in ((5,), (4, 6, 2)):
-    variables = build.abstract_variables(build.model(mlp, shape), 3)
-    assert build.count_parameters(variables) > 0
+    variables = building.abstract_variables(building.model(mlp, shape), 3)
+    assert building.count_parameters(variables) > 0
 
 
 def test_a_flow_in_the_prior_by_config():
   flowing = spec(2, prior=common.prior_flow({'layers': 1}, {'window': 2}, {}))
-  model = build.model(flowing, (64, 64, 1))
+  model = building.model(flowing, (64, 64, 1))
   assert type(model.dynamics).__name__ == 'FlowPrior'
   assert model.dynamics.flow.conditioner.event_shape == (256,)
   given = changed(flowing, 'prior.boundary', 'context')
   with pytest.raises(ConfigError, match="no latent variable is given; use 'learned'"):
-    build.model(given, (64, 64, 1))
+    building.model(given, (64, 64, 1))
   with pytest.raises(ConfigError, match=r'model.prior.base is missing'):
-    build.model(changed(flowing, 'prior.base', None), (64, 64, 1))
+    building.model(changed(flowing, 'prior.base', None), (64, 64, 1))

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from afslvm import build, cli
+from afslvm import building, cli
+from afslvm.configs import common
 from afslvm.errors import ConfigError
 from afslvm.evaluation import prediction
 from afslvm.models.svg import FramePredictor
 from afslvm.networks.vgg import VggDecoder, VggEncoder
-from configs import common
 from tests import constructors
 
 PAPER_CODE = {'svg': 23_308_226, 'svg_avf1': 31_043_010}
@@ -120,8 +120,8 @@ def test_words_say_whose_mean_is_scored():
 def test_parameter_counts_at_paper_size(name, skips):
   """Shapes only: nothing is computed."""
   config = cli.load_config(f'configs/kth/{name}.py').to_dict()['model']
-  model = build.model({**copy.deepcopy(config), 'skips': skips}, (64, 64, 1))
-  found = build.count_parameters(build.abstract_variables(model, 2))
+  model = building.model({**copy.deepcopy(config), 'skips': skips}, (64, 64, 1))
+  found = building.count_parameters(building.abstract_variables(model, 2))
   # The paper's code multiplies by zero the maps that these kernels of its decoder see.
   dead = 9 * sum(width * width for width in (512, 256, 128, 64)) if skips == 'none' else 0
   # PyTorch's LSTM cell has a second bias; the paper's code scores no first frame, and has no h_0.
@@ -145,9 +145,11 @@ def test_configs_list_every_option_with_its_default():
 @pytest.mark.parametrize('name', ['svg', 'svg_avf1', 'svg:context', 'svg_avf1:none'])
 def test_small_configs_differ_in_what_they_say(name):
   file, _, skips = name.partition(':')
-  parts = build.parts(cli.load_config(f'configs/kth_small/{file}.py' + f':{skips}' * bool(skips)))
+  parts = building.build(
+    cli.load_config(f'configs/kth_small/{file}.py' + f':{skips}' * bool(skips))
+  )
   assert parts.model.skips == (skips or 'last')
-  assert build.label(parts.config['model']) == ('SVG + AVF-1' if 'avf' in name else 'SVG')
+  assert building.label(parts.config['model']) == ('SVG + AVF-1' if 'avf' in name else 'SVG')
 
 
 def spec(**changes):
@@ -177,11 +179,11 @@ def spec(**changes):
 )
 def test_mistakes_in_a_config_are_one_line(changes, expected):
   with pytest.raises(ConfigError) as error:
-    build.model(spec(**changes), (64, 64, 1))
+    building.model(spec(**changes), (64, 64, 1))
   assert expected in str(error.value)
   assert len(str(error.value).splitlines()) == 1
 
 
 def test_vectors_are_refused():
   with pytest.raises(ConfigError, match='vgg takes frames, the data have shape'):
-    build.model(spec(), (88,))
+    building.model(spec(), (88,))

@@ -59,7 +59,7 @@ def assert_same_run(workdir, straight, environment):
   assert (workdir / 'metrics.jsonl').read_bytes() == (straight / 'metrics.jsonl').read_bytes()
   states = []
   for folder in (workdir, straight):
-    run = runs.open_run(folder, 'latest', environment['TFDS_DATA_DIR'])
+    run = runs.load_run(folder, 'latest', environment['TFDS_DATA_DIR'])
     assert run.checkpoint['step'] == 40
     states.append(run.restore())
   (state, data), (expected, expected_data) = states
@@ -105,7 +105,7 @@ def test_resume_is_bit_exact_for_a_latent_model_on_streams(environment, tmp_path
   weights = [line['kl_weight'] for line in lines if 'kl_weight' in line]
   assert weights[0] < weights[5] < weights[-1] == 1
   assert all(len(line['kl_per_step']) == 6 for line in lines if 'kl_per_step' in line)
-  state, _ = runs.open_run(killed, 'latest', environment['TFDS_DATA_DIR']).restore()
+  state, _ = runs.load_run(killed, 'latest', environment['TFDS_DATA_DIR']).restore()
   assert any(np.any(leaf) for leaf in state.model_state['carry'].values())
 
 

@@ -217,7 +217,7 @@ def test_the_key_of_a_step_depends_on_seed_and_step_only():
 
 DEVICES_SCRIPT = """
 import json, sys
-from afslvm import build, cli, runs
+from afslvm import building, cli, runs
 from afslvm.training.loop import train
 from afslvm.training.validation import make_validation
 from afslvm.training.workdir import Workdir
@@ -225,7 +225,7 @@ import jax
 config = cli.load_config('configs/smoke.py:' + sys.argv[2])
 config.train.num_steps, config.train.log_every = 4, 1
 with Workdir(sys.argv[1]) as workdir:
-  train(workdir, build.experiment(build.parts(config)))
+  train(workdir, building.experiment(building.build(config)))
 print(jax.device_count())
 """
 
@@ -295,8 +295,8 @@ def test_eight_devices_compute_what_one_does(trained_on):
 @pytest.mark.slow
 @pytest.mark.thorough  # it needs the same runs
 def test_a_checkpoint_of_eight_devices_is_restored_on_one(trained_on, environment):
-  run = runs.open_run(str(trained_on / '8'), 'latest', environment['TFDS_DATA_DIR'])
-  variables = run.variables()
+  run = runs.load_run(str(trained_on / '8'), 'latest', environment['TFDS_DATA_DIR'])
+  variables = run.variables
   assert run.checkpoint['step'] == 4
   assert run.num_parameters() == sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
 

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from afslvm import build
+from afslvm import building
+from afslvm.configs import common
 from afslvm.evaluation import contract as contract_lib
 from afslvm.evaluation import store
 from afslvm.models.base import SequenceModel, StepTerms
 from afslvm.transforms import preprocessing
 from afslvm.visualization import events, records
-from configs import common
 
 CONV = {'name': 'conv', 'window': 3, 'encoder_depth': 0, 'decoder_depth': 0, 'patch': 2}
 LINEAR = {'name': 'dense', 'window': 2, 'depth': 0, 'constant_scale': True}
@@ -90,9 +90,9 @@ def write_records(workdir, step=20):
 @functools.cache
 def initialized(kind):
   """Parts, data and variables of one kind of run."""
-  parts = build.parts(CONFIGS[kind]())
+  parts = building.build(CONFIGS[kind]())
   stored = parts.dataset.draw('test', 2, np.random.default_rng(0))
-  x = preprocessing.dequantise(jax.random.key(0), stored, parts.data['dequantisation'])
+  x = preprocessing.dequantise(jax.random.key(0), stored, parts.dequantisation)
   keys = {'params': jax.random.key(0), 'sample': jax.random.key(1)}
   return parts, x, jax.jit(lambda x: parts.model.init(keys, x, method='initialize'))(x)
 
@@ -113,9 +113,9 @@ def make_run(tmp_path):
       model=parts.model,
       variables=variables,
       checkpoint={'step': 20, 'parameters_sha256': 'abc', 'validation_nats_per_dim': 3.25},
-      parameters=build.count_parameters(variables),
+      parameters=building.count_parameters(variables),
       config=copy.deepcopy(parts.config),
-      dataset=build.dataset_label(parts.dataset),
+      dataset=building.dataset_label(parts.dataset),
       data_config=f'{parts.dataset.name}/{parts.dataset.config_name()}',
       num_frames=parts.dataset.num_frames,
       event=events.event_of(parts.dataset),
