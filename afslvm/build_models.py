@@ -138,7 +138,7 @@ def _state_space_model(
     raise ConfigError(
       f'{place}.inference.errors=True: this likelihood has no precision-weighted errors; use False'
     )
-  own = OWN_PARTS[cls](spec, event_shape, size, place)
+  own = schema.of_class(OWN_PARTS, cls, f'{place}.name')(spec, event_shape, size, place)
   return schema.construct(
     cls,
     spec,
@@ -370,7 +370,9 @@ def label(spec: dict[str, Any]) -> str:
     flows, spec = flows + 1, spec['base']
   if spec['name'] == 'standard_normal':
     return f'{flows}-AF' if flows else 'N(0, I)'
-  parts = [spec['name'].upper(), _inference_label(spec['inference']), f'{flows}-AF' * bool(flows)]
+  _, is_path, name = spec['name'].rpartition(':')
+  inference = _inference_label(spec.get('inference', {'name': 'direct'}))
+  parts = [name if is_path else name.upper(), inference, f'{flows}-AF' * bool(flows)]
   return ' + '.join(filter(None, parts))
 
 

@@ -4,6 +4,7 @@
 files there. So configs import one another as `afslvm.configs.…` wherever they lie.
 """
 
+import copy
 import importlib.util
 import pathlib
 from collections.abc import Mapping
@@ -86,16 +87,18 @@ def check_key(config: ConfigDict, dotted: str) -> Any:
 def overridden(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
   """Returns a copy of a config with other values, {'train.num_steps': 100}.
 
+  Values that follow others, as a warm-up does the number of steps, still do.
+
   Raises:
     ConfigError: an unknown key, or a value of another type.
   """
-  copy = ConfigDict(config.to_dict())
+  changed = copy.deepcopy(config)
   for dotted, value in overrides.items():
-    found = check_key(copy, dotted)
+    found = check_key(changed, dotted)
     try:
-      copy.update_from_flattened_dict({dotted: value})
+      changed.update_from_flattened_dict({dotted: value})
     except TypeError:
       raise ConfigError(
         f'config.{dotted}={value!r} must be of type {type(found).__name__}'
       ) from None
-  return copy
+  return changed

@@ -1,11 +1,13 @@
 """Trained runs: a working directory's config and verified checkpoint, as objects again."""
 
+import contextlib
 import dataclasses
 import functools
+import logging
 import os
 import pathlib
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -90,7 +92,8 @@ class Run:
       self.built.train.batch_size if self.built.stateful else 0,
       self.built.objective.is_online,
     )
-    return checkpoint.restore_step(self.path / 'checkpoints', self.checkpoint['step'], target)
+    with _quiet_orbax():
+      return checkpoint.restore_step(self.path / 'checkpoints', self.checkpoint['step'], target)
 
 
 def train(
@@ -161,6 +164,18 @@ def load_run(workdir: str | os.PathLike, which: str = 'best', data_dir: str = ''
   manifest = checkpoint.read_manifest(directory / str(step)) or {}
   about = {key: manifest.get(key) for key in ('step', 'parameters_sha256', checkpoint.METRIC)}
   return Run(path, building.build(config), {**about, 'selected_by': which})
+
+
+@contextlib.contextmanager
+def _quiet_orbax() -> Iterator[None]:
+  """Silences warnings about options that reading doesn't need; errors are still logged."""
+  logger = logging.getLogger('absl')
+  before = logger.level
+  logger.setLevel(logging.ERROR)
+  try:
+    yield
+  finally:
+    logger.setLevel(before)
 
 
 def _step_called(which: str, directory: pathlib.Path) -> int:

@@ -364,10 +364,10 @@ def inference_section(given: dict) -> dict:
 
 
 def likelihood_section(given: dict) -> dict:
-  """Gaussian unless named."""
+  """Gaussian unless named; of a class named by its path every option is as the class has it."""
   sections = (GAUSSIAN, DISCRETIZED_GAUSSIAN, BERNOULLI, NADE)
   named = {section['name']: section for section in sections}
-  return {**named[given.get('name', 'gaussian')], **given}
+  return {**named.get(given.get('name', 'gaussian'), {}), **given}
 
 
 def prior_flow(base: dict, conditioner: dict, flow: dict) -> dict:
