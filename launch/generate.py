@@ -10,6 +10,7 @@ import dataclasses
 import io
 import logging
 import pathlib
+from typing import NamedTuple
 
 from absl import flags
 
@@ -55,128 +56,45 @@ RECORD = 'metrics.json'
 def main(argv: list[str]):
   """Generates, scores, and prints the tables."""
   del argv
-  from afslvm import building, files, runs
+  from afslvm import files, run_predictions, runs
   from afslvm.data import prepare
   from afslvm.evaluation import prediction
 
-  run = runs.load_run(cli.FLAGS.workdir, cli.FLAGS.checkpoint, cli.FLAGS.data_dir)
-  builder = run.built.dataset
-  set_defaults(builder)
-  check_noise(run.built.model)
-  source = prepare.open_split(builder, cli.FLAGS.split)
-  scored, indices = choose(run.built.model.min_context, source)
-  metrics = prediction.metrics_of(builder.event_shape, builder.data_space)
-  protocol = _protocol(building.dataset_label(builder), builder, scored, len(indices))
+  args = cli.FLAGS
+  run = runs.load_run(args.workdir, args.checkpoint, args.data_dir)
+  names = [field.name for field in dataclasses.fields(run_predictions.Options)]
+  options = run_predictions.Options(**{name: args[name].value for name in names})
+  protocol, indices = run_predictions.plan(run, options)
   about = {
-    'model': building.label(run.built.config['model']),
+    'model': run.label,
     'protocol': dataclasses.asdict(protocol),
     'checkpoint': run.checkpoint,
-    'data_fingerprint': prepare.fingerprint(builder),
+    'data_fingerprint': prepare.fingerprint(run.dataset),
     'sequences': indices,
   }
-  variables = run.variables
-  folder = open_folder(run.path, run.checkpoint['step'], about)
+  folder = open_folder(run.path, args.output, about)
   report = {**about, 'in_words': protocol.in_words().split('\n')}
   files.write_json(folder / RECORD, {**report, 'metrics': None})  # until it is known
-  scores = generate(run, variables, source, about, folder)
+  scores = write_all(run, protocol, indices, folder, Shown(args.num_pictures, args.step_seconds))
   summaries = {}
   print(f'{about["model"]}. {report["in_words"][0]}', *report['in_words'][1:], sep='\n')
-  for metric in metrics if scored else ():
+  for metric in run_predictions.metrics_of(run) if protocol.scored_frames else ():
     summaries[metric.name] = prediction.summarise([each[metric.name] for each in scores])
     print()
-    print(prediction.table(metric, summaries[metric.name], cli.FLAGS.num_context))
+    print(prediction.table(metric, summaries[metric.name], protocol.context_frames))
   best = {name: [1 + each[name].best for each in scores] for name in summaries}
   files.write_json(folder / RECORD, {**report, 'metrics': summaries, 'best_sample': best})
   print(folder)
 
 
-# ---- what is asked -------------------------------------------------------------------------------
+class Shown(NamedTuple):
+  """What is drawn, and how it sounds."""
+
+  num_pictures: int
+  step_seconds: float
 
 
-def set_defaults(builder):
-  """Gives flags without a value that of the kind of data."""
-  event, args = _event(builder), cli.FLAGS
-  if args.num_context is None:
-    args.num_context = event.context_steps
-  if args.num_frames is None:
-    args.num_frames = event.predicted_steps
-
-
-def check_noise(model):
-  """Raises ConfigError where samples have no noise but that of the likelihood."""
-  from afslvm.errors import ConfigError
-
-  if not cli.FLAGS.likelihood_noise and model.bound == 'exact':
-    raise ConfigError(
-      '--likelihood_noise=0: this model has no latent variables; use --temperature=0 for its means'
-    )
-
-
-def _event(builder):
-  from afslvm.visualization import events
-
-  return events.event_of(builder, cli.FLAGS.step_seconds)
-
-
-def choose(min_context: int, source) -> tuple[int, list[int]]:
-  """How many predicted frames enough sequences have, and a random choice of those sequences.
-
-  Raises:
-    ConfigError: less context than the model needs, or more than the data have.
-  """
-  import numpy as np
-
-  from afslvm.errors import ConfigError
-  from afslvm.evaluation import prediction
-
-  args, frames = cli.FLAGS, source.num_frames
-  if args.num_context < min_context:
-    raise ConfigError(
-      f'--num_context={args.num_context} is too short: this model needs {min_context}'
-    )
-  if args.num_context > frames:
-    raise ConfigError(
-      f'--num_context={args.num_context} is too long: the sequences of split {args.split} have '
-      f'{frames} frames'
-    )
-  lengths = np.full(len(source), frames) if source.lengths is None else source.lengths
-  scored = prediction.common_frames(lengths, args.num_context, args.num_frames, args.num_sequences)
-  candidates = np.flatnonzero(lengths >= args.num_context + scored)
-  if len(candidates) < len(lengths):
-    log.info('%d of %d sequences are long enough', len(candidates), len(lengths))
-  if len(candidates) < args.num_sequences:
-    log.info('all %d sequences are used, --num_sequences asks for more', len(candidates))
-  order = np.random.default_rng(args.seed).permutation(candidates)
-  return scored, [int(index) for index in order[: args.num_sequences]]
-
-
-def _protocol(dataset: str, builder, scored: int, num_sequences: int):
-  from afslvm.evaluation import prediction
-
-  args = cli.FLAGS
-  frames = _are_frames(builder)
-  return prediction.PredictionProtocol(
-    dataset=dataset,
-    split=args.split,
-    num_sequences=num_sequences,
-    context_frames=args.num_context,
-    predicted_frames=args.num_frames,
-    scored_frames=scored,
-    num_samples=args.num_samples,
-    temperature=args.temperature,
-    seed=args.seed,
-    data_range=1.0 if frames else None,
-    likelihood_noise=args.likelihood_noise,
-    clipped=frames,
-    ssim_window=prediction.ssim_window(builder.event_shape) if frames else None,
-  )
-
-
-def _are_frames(builder) -> bool:
-  return _event(builder).kind == 'frames' and builder.data_space == '8bit'
-
-
-def open_folder(workdir: pathlib.Path, step: int, about: dict) -> pathlib.Path:
+def open_folder(workdir: pathlib.Path, output: str, about: dict) -> pathlib.Path:
   """The output's folder; it holds nothing, or what the same command wrote.
 
   Raises:
@@ -186,14 +104,14 @@ def open_folder(workdir: pathlib.Path, step: int, about: dict) -> pathlib.Path:
 
   from afslvm.errors import ConfigError
 
-  args, asked = cli.FLAGS, about['protocol']
+  asked = about['protocol']
   name = (
-    f'{args.split}_step{step}_context{args.num_context}_frames{args.num_frames}'
-    f'_samples{args.num_samples}_temperature{args.temperature:g}'
-    f'_sequences{asked["num_sequences"]}_seed{args.seed}'
-    + ('' if args.likelihood_noise else '_means')
+    f'{asked["split"]}_step{about["checkpoint"]["step"]}_context{asked["context_frames"]}'
+    f'_frames{asked["predicted_frames"]}_samples{asked["num_samples"]}'
+    f'_temperature{asked["temperature"]:g}_sequences{asked["num_sequences"]}_seed{asked["seed"]}'
+    + ('' if asked['likelihood_noise'] else '_means')
   )
-  folder = pathlib.Path(args.output).expanduser() if args.output else workdir / 'generated' / name
+  folder = pathlib.Path(output).expanduser() if output else workdir / 'generated' / name
   if folder.exists() and not folder.is_dir():
     raise ConfigError(f'--output={folder} is a file; name a folder')
   if folder.is_dir() and any(folder.iterdir()):
@@ -208,78 +126,56 @@ def open_folder(workdir: pathlib.Path, step: int, about: dict) -> pathlib.Path:
   return folder
 
 
-# ---- generation ----------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
-def generate(run, variables, source, about: dict, folder: pathlib.Path) -> list[dict]:
-  """Continues each sequence, writes its files, and scores it: [{metric: `prediction.Scores`}]."""
-  import jax
-  import numpy as np
-
-  from afslvm.evaluation import prediction
+def write_all(run, protocol, indices: list[int], folder: pathlib.Path, shown: Shown) -> list[dict]:
+  """Writes the files of each sequence; returns their scores, [{metric: `prediction.Scores`}]."""
+  from afslvm import run_predictions
   from afslvm.training.progress import Progress
-  from afslvm.transforms import preprocessing
-  from afslvm.visualization import listening
+  from afslvm.visualization import events, listening
 
-  args, builder = cli.FLAGS, run.built.dataset
-  indices, scored = about['sequences'], about['protocol']['scored_frames']
-  metrics = prediction.metrics_of(builder.event_shape, builder.data_space)
-  event = _event(builder)
-  sample = prediction.make_sampler(
-    run.built.model, args.num_frames, args.num_samples, args.temperature, args.likelihood_noise
-  )
+  event = events.event_of(run.dataset, shown.step_seconds)
   log.info('compiling')
   scores, progress = [], Progress(0, len(indices))
-  for place, index in enumerate(indices):
-    stored = source[index][: args.num_context + scored]
-    noise, key = jax.random.split(jax.random.fold_in(jax.random.key(args.seed), index))
-    kind = run.built.dequantisation
-    context = preprocessing.dequantise(noise, stored[: args.num_context], kind)
-    samples, mean_path = (
-      preprocessing.without_noise(v, kind) for v in sample(variables, context, key)
-    )
-    truth = np.asarray(stored, np.float32)
-    if builder.data_space == '8bit':
-      truth = truth / 255
-    if _are_frames(builder):
-      samples, mean_path = (np.clip(values, 0.0, 1.0) for values in (samples, mean_path))
-    found = {}
-    if scored:
-      last = truth[args.num_context - 1] if args.num_context else None
-      future = truth[args.num_context :]
-      found = {m.name: prediction.score(m, future, samples, mean_path, last) for m in metrics}
-    scores.append(found)
-    path = folder / f'{args.split}_{index:05d}'
-    write_values(path, stored, np.asarray(context), samples, mean_path)
-    if _are_frames(builder) and place < args.num_pictures:
-      write_pictures(path, truth, samples, mean_path, found)
-    if event.is_heard and place < args.num_pictures:
-      listening.write(path, event, truth, mean_path, samples, args.num_context)
+  for place, found in enumerate(run_predictions.predict(run, protocol, indices)):
+    scores.append(found.scores)
+    path = folder / f'{protocol.split}_{found.index:05d}'
+    write_values(path, found)
+    if run_predictions.are_frames(run) and place < shown.num_pictures:
+      write_pictures(path, found)
+    if event.is_heard and place < shown.num_pictures:
+      given = len(found.context)
+      listening.write(path, event, found.truth, found.mean_path, found.samples, given)
     progress.advance(place + 1, 'sequences')
   return scores
 
 
-def write_values(path: pathlib.Path, stored, context, samples, mean_path):
+def write_values(path: pathlib.Path, found):
   """Everything of a sequence; clipped frames are rounded to 8 bits, other values as they are."""
   import numpy as np
 
-  if stored.ndim == 4 and stored.dtype == np.uint8:
+  samples, mean_path = found.samples, found.mean_path
+  if found.stored.ndim == 4 and found.stored.dtype == np.uint8:
     samples, mean_path = (np.round(255 * v).astype(np.uint8) for v in (samples, mean_path))
   file = io.BytesIO()
-  np.savez_compressed(file, truth=stored, context=context, samples=samples, mean_path=mean_path)
+  np.savez_compressed(
+    file, truth=found.stored, context=found.context, samples=samples, mean_path=mean_path
+  )
   path.with_suffix('.npz').write_bytes(file.getvalue())
 
 
-def write_pictures(path: pathlib.Path, truth, samples, mean_path, found: dict):
+def write_pictures(path: pathlib.Path, found):
   """The strip and the animation of a sequence of frames."""
   from afslvm.visualization import predictions
 
-  rows = {'mean path': mean_path, 'sample mean': samples.mean(axis=0)}
-  if found:
-    rows['best PSNR'] = samples[found['psnr'].best]
-  shown = predictions.rows(truth, rows, samples, cli.FLAGS.num_context)
-  path.with_suffix('.png').write_bytes(predictions.picture(shown, cli.FLAGS.num_context))
-  path.with_suffix('.gif').write_bytes(predictions.animation(shown, cli.FLAGS.num_context))
+  rows = {'mean path': found.mean_path, 'sample mean': found.samples.mean(axis=0)}
+  if found.scores:
+    rows['best PSNR'] = found.samples[found.scores['psnr'].best]
+  given = len(found.context)
+  shown = predictions.rows(found.truth, rows, found.samples, given)
+  path.with_suffix('.png').write_bytes(predictions.picture(shown, given))
+  path.with_suffix('.gif').write_bytes(predictions.animation(shown, given))
 
 
 if __name__ == '__main__':

@@ -146,7 +146,7 @@ def test_the_forms_for_cpu_have_one_door():
 
 
 def test_only_binaries_and_the_face_import_what_builds():
-  names = ('__init__', 'building', 'runs', 'own_arrays', 'run_evaluation')
+  names = ('__init__', 'building', 'runs', 'own_arrays', 'run_evaluation', 'run_predictions')
   own = {PACKAGE / f'{name}.py' for name in names}
   files = [file for file in source_files('afslvm', 'configs') if file not in own]
   builders = [f'afslvm.{name}' for name in names[1:]]
