@@ -68,11 +68,14 @@ class Bound(struct.PyTreeNode):
   def __str__(self) -> str:
     """One line: the mean over sequences, with what it is."""
     limit = '' if self.kind == 'exact' else '≤ '
+    units = {'nats/dim': self.nats_per_dim, 'bits/dim': self.bits_per_dim}
+    if self.dequantisation in ('none', 'discretised'):  # no levels that a step would lack
+      units = {'nats/step': self.nats_per_step, 'nats/dim': self.nats_per_dim}
+    values = ', '.join(f'{limit}{jnp.mean(value):.3f} {unit}' for unit, value in units.items())
     count, steps = self.scored.shape[0], int(jnp.sum(self.scored))
     return (
-      f'{self.kind}: {limit}{jnp.mean(self.nats_per_dim):.3f} nats/dim, '
-      f'{limit}{jnp.mean(self.nats_per_step):.2f} nats/step '
-      f'({count} sequences, {steps} scored steps, dequantisation {self.dequantisation})'
+      f'{self.kind}: {values} ({count} sequences, {steps} scored steps, '
+      f'dequantisation {self.dequantisation})'
     )
 
 
