@@ -64,7 +64,7 @@ class Message(Inference):
       later = transition * shrunk * precision, shrunk * mean
     return jnp.stack(messages[::-1], axis=1)
 
-  def infer(self, state, encoded, history, prior=None, free_energy=None):
+  def infer(self, state, encoded, history, prior, free_energy=None):
     precision, weighted = jnp.split(encoded, 2, axis=-1)
     before = jnp.exp(-2 * prior.log_scale)
     loc = (before * prior.loc + weighted) / (before + precision)

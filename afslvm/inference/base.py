@@ -69,14 +69,6 @@ class Inference(nn.Module):
     return self.backward is not None
 
   @property
-  def is_sequential(self) -> bool:
-    """Whether the posterior of a step depends on more than the evidence and the history.
-
-    This may be the prior, F_t, or the procedure's own state after the step before.
-    """
-    return True
-
-  @property
   def noise_shape(self) -> tuple[int, int] | None:
     """How many estimates of F_t a step takes, and how many draws each; None takes none."""
     return None
@@ -112,7 +104,7 @@ class Inference(nn.Module):
     state: PyTree,
     encoded: PyTree,
     history: PyTree | None,
-    prior: Normal | None = None,
+    prior: Normal,
     free_energy: StepFreeEnergy | None = None,
   ) -> Inferred:
     """Returns the posterior of one step.
@@ -121,7 +113,7 @@ class Inference(nn.Module):
       state: of the procedure, after the step before.
       encoded: what `encode` made of the step, [B, ...].
       history: what the model shows of earlier latent variables, [B, ...], or None.
-      prior: p(z_t | ...), [B, Z]; None only for a procedure that is not `is_sequential`.
+      prior: p(z_t | ...), [B, Z].
       free_energy: F_t, for a procedure with a `noise_shape`.
     """
     raise NotImplementedError

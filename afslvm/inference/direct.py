@@ -71,11 +71,6 @@ class Direct(Inference):
     )
 
   @property
-  def is_sequential(self) -> bool:
-    """See base class."""
-    return self.residual or self.layers > 0
-
-  @property
   def log_scale_bounds(self) -> tuple[float, float]:
     """See base class."""
     return self.log_scale_low, self.log_scale_high
@@ -89,7 +84,7 @@ class Direct(Inference):
     state: Carry,
     encoded: PyTree,
     history: PyTree | None,
-    prior: Normal | None = None,
+    prior: Normal,
     free_energy: StepFreeEnergy | None = None,
   ) -> Inferred:
     """See base class; the free energy has no part in it."""
@@ -97,6 +92,5 @@ class Direct(Inference):
     state, h = self.lstm(state, self.body((encoded, history)))
     loc, log_scale = self.heads(h)
     if self.residual:
-      assert prior is not None
       loc = prior.loc + loc
     return Inferred(state, Normal(loc, log_scale))

@@ -202,11 +202,10 @@ class Iterative(Inference):
     state: PyTree,
     encoded: PyTree,
     history: PyTree | None,
-    prior: Normal | None = None,
+    prior: Normal,
     free_energy: StepFreeEnergy | None = None,
   ) -> Inferred:
     """See base class (Algorithm 1, lines 4-7)."""
-    assert prior is not None
     q = prior
     if self.start is not None:
       state, q, _ = self.start.infer(state, encoded, history, prior)

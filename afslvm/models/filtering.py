@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 
 from afslvm.distributions.normal import Normal, kl_normal
-from afslvm.inference.base import Inferred
 from afslvm.likelihoods.base import HasScales
 from afslvm.models import free_energy
 from afslvm.models.base import Latents, StepTerms
@@ -64,21 +63,18 @@ class Filtered(NamedTuple):
 
 
 def filter_step(
-  model: 'StateSpaceModel',
-  carry: tuple[PyTree, PyTree],
-  inputs: tuple[Prepared, Draws, Inferred | None],
+  model: 'StateSpaceModel', carry: tuple[PyTree, PyTree], inputs: tuple[Prepared, Draws]
 ) -> tuple[tuple[PyTree, PyTree], Filtered]:
   """Takes one step of AVF Algorithm 1, lines 3-9.
 
   The compiler drops whatever of it nobody uses, such as the prior of a posterior that sees none.
   """
-  (state, inference), (prepared, draws, inferred) = carry, inputs
-  if inferred is None:
-    prior = model.prior(state, prepared.seen)
-    objective = free_energy.of_step(model, state, prior, prepared, draws.free_energy)
-    inferred = model.inference.infer(
-      inference, prepared.encoded, model.history(state), prior, objective
-    )
+  (state, inference), (prepared, draws) = carry, inputs
+  prior = model.prior(state, prepared.seen)
+  objective = free_energy.of_step(model, state, prior, prepared, draws.free_energy)
+  inferred = model.inference.infer(
+    inference, prepared.encoded, model.history(state), prior, objective
+  )
   # Another noise than that of F_t: a posterior may not depend on the noise of its own draw.
   z_t = inferred.posterior.sample(draws.latent)
   found = Filtered(state, inference, inferred.posterior, z_t, inferred.trace)
@@ -107,23 +103,13 @@ def run(
   Memory and count of steps are those of `prepare`, and stay.
   """
   draws = draw(model, prepared.mask.shape) if draws is None else draws
-  inputs = prepared, draws, _inferred_at_once(model, state, prepared)
+  inputs = prepared, draws
   carry = state.latent, state.inference
   if model.is_initializing():
     # Loops inside a scan can't create variables: one plain step does.
     filter_step(model, carry, at_step(inputs, 0))
   (latent, inference), filtered = model._scan(filter_step, carry, inputs, model.unroll, model.remat)
   return state._replace(latent=latent, inference=inference), filtered
-
-
-def _inferred_at_once(
-  model: 'StateSpaceModel', state: FilterState, prepared: Prepared
-) -> Inferred | None:
-  """Returns the posteriors of all steps, if they depend on nothing but observations."""
-  if model.inference.is_sequential or model.history(state.latent) is not None:
-    return None
-  inferred = model.inference.infer((), flattened(prepared.encoded), None)
-  return unflattened(inferred, prepared.mask.shape)
 
 
 def replay(model: 'StateSpaceModel', state: PyTree, z: Array, prepared: Prepared) -> PyTree:

@@ -184,7 +184,7 @@ def online_e_step(
 
     apply = _with_held_variables(core, params)
     now = prepared_t._replace(encoded=apply(encode))
-    after, found = held(apply(filtering.filter_step, (latent, inference), (now, draws_t, None)))
+    after, found = held(apply(filtering.filter_step, (latent, inference), (now, draws_t)))
 
     def objective(params):
       own = _with_held_variables(core, params)

@@ -55,7 +55,7 @@ PARTS = (
 @pytest.mark.parametrize(
   ('name', 'parts'),
   [
-    ('srnn', {'recurrence'}),  # the posterior sees observations alone
+    ('srnn', {'recurrence', 'inference'}),
     ('srnn gru residual bernoulli', {'recurrence', 'prior_network', 'inference'}),
     ('vrnn', {'recurrence', 'latent_network', 'inference'}),
   ],

@@ -32,7 +32,7 @@ class Shifted(Inference):
   def initial_state(self, batch_size):
     return jnp.zeros((batch_size, 1), jnp.int32)
 
-  def infer(self, state, encoded, history, prior=None, free_energy=None):
+  def infer(self, state, encoded, history, prior, free_energy=None):
     emission, observed = jnp.array(lg.EMISSION), jnp.array(lg.OBSERVED)
     before = jnp.exp(-2 * prior.log_scale)
     precision = before + jnp.square(emission / observed)
