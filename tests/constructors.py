@@ -87,7 +87,9 @@ def _recurrent(inference, likelihood, options):
   }
 
 
-def srnn(cell='lstm', inference=None, likelihood=None, posterior_sees_latent=False, **q):
+def srnn(
+  cell='lstm', inference=None, likelihood=None, posterior_sees_latent=False, given=0, **q
+):
   body = MLP(5, depth=1, activation='clipped_leaky_relu')
   return SRNN(
     VECTOR,
@@ -95,17 +97,19 @@ def srnn(cell='lstm', inference=None, likelihood=None, posterior_sees_latent=Fal
     prior_network=NormalNetwork(body, LocLogScale(LATENT)),
     embedding=MLP(features=3, depth=1),
     posterior_sees_latent=posterior_sees_latent,
+    given=given,
     **_recurrent(inference, likelihood, q),
   )
 
 
-def vrnn(inference=None, likelihood=None, **q):
+def vrnn(inference=None, likelihood=None, given=0, **q):
   return VRNN(
     VECTOR,
     recurrence=Recurrence(4),
     observation_network=MLP(features=5, depth=1),
     latent_network=MLP(features=5, depth=1),
     prior_network=NormalNetwork(MLP(features=5, depth=1), LocLogScale(LATENT)),
+    given=given,
     **_recurrent(inference, likelihood, q),
   )
 
@@ -233,13 +237,15 @@ MODELS = {
     inference=avf(start=direct(residual=True), gradient_encoding='log_sign')
   ),
   'srnn vfem': lambda: srnn(inference=avf(update_rule='adam', num_iterations=3)),
+  'srnn given': lambda: srnn(given=2),
+  'vrnn given': lambda: vrnn(given=2),
   'vrnn': lambda: vrnn(),
   'vrnn discretized avf': lambda: vrnn(inference=avf(normalize_mean=True), likelihood=binned()),
   'svg dcgan batch': lambda: svg(num_skip_frames=2),
   'svg vgg avf': lambda: svg('vgg', avf(depth=1), skips='last'),
   'conv srnn': lambda: conv_srnn(),
   'conv srnn residual': lambda: conv_srnn(conv_direct(residual=True), True),
-  'conv srnn smoothing': lambda: conv_srnn(conv_direct(backward=map_recurrence())),
+  'conv srnn smoothing': lambda: conv_srnn(conv_direct(backward=map_recurrence()), given=1),
   'conv srnn avf': lambda: conv_srnn(conv_avf(observation=True)),
   'flow around conv srnn avf from residual': lambda: flows(
     1, conv(), base=conv_srnn(conv_avf(start=conv_direct(residual=True)))
@@ -300,6 +306,11 @@ def given_noise(model, noise):
 def estimates(core):
   """How many estimates of F_t a step takes."""
   return (core.inference.noise_shape or (0, 1))[0]
+
+
+def unseen(model):
+  """How many steps flows take from the front, which their core never sees."""
+  return model.min_context - model.core.min_context
 
 
 def data(model, batch=3, steps=9, seed=0):

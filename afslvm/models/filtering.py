@@ -198,7 +198,8 @@ def terms(model: 'StateSpaceModel', filtered: Filtered, prepared: Prepared) -> S
     _show(model, features, prior, *flat, shape)
   log_likelihood, kl, prior = unflattened((log_likelihood, kl, prior), shape)
   latents = Latents(prior, filtered.posterior, filtered.z)
-  return StepTerms(log_likelihood, kl, jnp.zeros_like(kl), prepared.number >= model.given, latents)
+  scored = prepared.number >= model.given
+  return StepTerms(log_likelihood, kl, jnp.zeros_like(kl), scored, latents).masked(scored)
 
 
 def _show(

@@ -3,8 +3,8 @@
     p(x, z) = Π_t p(x_t | emission(...)) p(z_t | state, x_<t),    q(z_t | evidence, history)
 
 (AF paper Eq. 17, AVF paper Eq. 1.) `filtering` is the engine that runs these over a sequence.
-Latent variables are flat [B, Z] between model, inference and objectives; a leaf whose `latent_shape`
-is (h, w, c) makes maps of them for its networks.
+Latent variables are flat [B, Z] between model, inference and objectives; a leaf whose
+`latent_shape` is (h, w, c) makes maps of them for its networks.
 """
 
 import math

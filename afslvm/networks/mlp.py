@@ -76,13 +76,12 @@ class MLP(nn.Module):
 
   @nn.compact
   def __call__(self, inputs: PyTree, mask: Array | None = None) -> Array:
-    """Maps one array [N, *event], or several [N, D_i] side by side, to [N, features].
+    """Maps one array [N, *event], or several, each flattened, side by side, to [N, features].
 
     `mask` is not needed.
     """
     del mask
-    h = join(inputs)
-    h = h.reshape(h.shape[0], -1)
+    h = join(jax.tree.map(lambda x: x.reshape(x.shape[0], -1), inputs))
     for k in range(self.depth):
       h = dense(self.features, self.initialization, h.shape[-1], f'dense_{k}')(h)
       h = Dropout(self.dropout)(ACTIVATIONS[self.activation](h))

@@ -1,13 +1,14 @@
 """Recurrent networks, of vectors or of maps, whose first state is learned."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from afslvm import fast_cpu
 from afslvm.networks import conv
-from afslvm.types import Array
+from afslvm.types import Array, PyTree
 
 CELLS = ('lstm', 'gru')
 Hidden = tuple[Array, ...]  # (c, h) of an LSTM, (h,) of a GRU; [B, *map_shape, features] each
@@ -127,7 +128,7 @@ class Recurrence(nn.Module):
       state = module._step(state, projected)
       return state, state[-1]
 
-    return _scan(step, unroll)(self, state, self._project(x))
+    return self._scan(step, state, self._project(x), unroll)
 
   def run_backwards(self, x: Array, mask: Array, unroll: int = 1) -> Array:
     """Goes from the last step to the first, beginning at each sequence's own last step.
@@ -149,17 +150,20 @@ class Recurrence(nn.Module):
       state = jax.tree.map(lambda a, b: jnp.where(real, a, b), new, start)
       return state, state[-1]
 
-    return _scan(step, unroll, reverse=True)(self, start, (self._project(x), mask))[1]
+    return self._scan(step, start, (self._project(x), mask), unroll, reverse=True)[1]
 
-
-def _scan(step, unroll: int, reverse: bool = False):
-  """Lifts `step(module, state, input)` to all steps of inputs [B, T, ...]."""
-  return nn.scan(
-    step,
-    variable_broadcast='params',
-    split_rngs={'params': False},
-    in_axes=1,
-    out_axes=1,
-    unroll=unroll,
-    reverse=reverse,
-  )
+  def _scan(
+    self, step: Any, state: Hidden, inputs: PyTree, unroll: int, reverse: bool = False
+  ) -> tuple[Hidden, Array]:
+    """Applies `step(module, state, input)` to all steps of inputs [B, T, ...]."""
+    scan = nn.scan(
+      step,
+      variable_broadcast='params',
+      split_rngs={'params': False},
+      in_axes=1,
+      out_axes=1,
+      unroll=unroll,
+      reverse=reverse,
+    )
+    with fast_cpu.in_loop():
+      return scan(self, state, inputs)

@@ -61,7 +61,7 @@ PARTS = (
   ],
 )
 def test_only_what_is_recurrent_runs_in_loops(name, parts):
-  """Encoders run before them, and prior, decoder and likelihood after them, whatever a step says."""
+  """Encoders run before them; prior, decoder and likelihood after them, whatever a step says."""
   model = constructors.MODELS[name]()
   x = constructors.data(model)
   variables = constructors.randomized(model, x)
