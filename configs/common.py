@@ -132,6 +132,7 @@ ITERATIVE = {
   'log_scale_low': -7.5,
   'log_scale_high': 2.5,
   'initialization': 'xavier',
+  'head_initialization': 'small',
 }
 GAUSSIAN = {
   'name': 'gaussian',

@@ -44,6 +44,7 @@ def vrnn(num_iterations: int = 0):
       'update_rule': 'learned_sgd',
       'normalize_mean': True,
       'gradient_scale': 1 / BATCH,
+      'head_initialization': '',
     }
   parts = {
     'observation_network': {**VRNN_LAYERS, 'features': 600},
@@ -63,7 +64,12 @@ def srnn(num_iterations: int = 0):
   """With so many inference iterations, 0 is direct inference."""
   inference = {**SRNN_LAYERS, **LOG_SCALES, 'layers': 0}
   if num_iterations:
-    inference = {'name': 'iterative', **LOG_SCALES, 'num_iterations': num_iterations}
+    inference = {
+      'name': 'iterative',
+      **LOG_SCALES,
+      'num_iterations': num_iterations,
+      'head_initialization': '',
+    }
   parts = {
     'embedding': {'depth': 0},
     'recurrence': {'features': 1024},

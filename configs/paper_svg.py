@@ -21,7 +21,14 @@ from afslvm.configs import common
 EPOCH = 38  # steps: 760 sequences in batches of 20
 HEADS = {'log_scale_low': -7.5, 'log_scale_high': 2.5}
 DIRECT = {'hidden': 256, 'layers': 1, **HEADS}
-AVF = {'name': 'iterative', 'num_iterations': 1, 'features': 1024, 'depth': 1, **HEADS}
+AVF = {
+  'name': 'iterative',
+  'num_iterations': 1,
+  'features': 1024,
+  'depth': 1,
+  'head_initialization': '',
+  **HEADS,
+}
 
 
 def get_config(inference: dict, train: dict):

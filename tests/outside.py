@@ -32,22 +32,22 @@ class StudentT(af.ConditionalLikelihood):
     mean, log_scale = jnp.split(self.head(features), 2, axis=-1)
     return mean, jnp.clip(log_scale, -5.0, 5.0)
 
-  def log_prob(self, features, x):
+  def log_prob(self, features, x, mask=None):
     mean, log_scale = self.parameters(features)
     n = self.degrees
     constant = gammaln((n + 1) / 2) - gammaln(n / 2) - 0.5 * jnp.log(n * jnp.pi)
     t = (x - mean) * jnp.exp(-log_scale)
     return jnp.sum(constant - log_scale - (n + 1) / 2 * jnp.log1p(t**2 / n), axis=-1)
 
-  def sample(self, features, temperature=1.0):
+  def sample(self, features, key, temperature=1.0):
     mean, log_scale = self.parameters(features)
-    t = jax.random.t(self.make_rng('sample'), self.degrees, mean.shape)
+    t = jax.random.t(key, self.degrees, mean.shape)
     return mean + temperature * jnp.exp(log_scale) * t
 
-  def mean(self, features):
+  def predict(self, features):
     return self.parameters(features)[0]
 
-  def saturation(self, features):
+  def saturation(self, features, x):
     return jnp.mean(jnp.abs(self.parameters(features)[1]) > 4.9, axis=-1)
 
 
@@ -74,7 +74,7 @@ class RandomWalk(af.SequenceModel):
     zero = jnp.zeros_like(total)
     return x_t, StepTerms(total, zero, zero, jnp.ones(total.shape, bool))
 
-  def predict(self, state, temperature=1.0):
+  def predict(self, state, temperature=1.0, limit=None):
     noise = jax.random.normal(self.make_rng('sample'), state.shape)
     x_t = state + temperature * jnp.exp(self.log_scale) * noise
     return x_t, x_t

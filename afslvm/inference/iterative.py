@@ -53,6 +53,7 @@ class UpdateNetwork(nn.Module):
   update_rule: str
   gate_bias: float
   initialization: str
+  head_initialization: str
 
   @nn.compact
   def __call__(self, q: Normal, gradient: Normal, inputs: Array) -> Normal:
@@ -64,7 +65,8 @@ class UpdateNetwork(nn.Module):
     h = Highway(self.features, self.depth, self.initialization, name='highway')(inputs)
 
     def moved(value, slope, name):
-      head = dense(self.latent_size, self.initialization, h.shape[-1], f'{name}_change')
+      init = self.head_initialization or self.initialization
+      head = dense(self.latent_size, init, h.shape[-1], f'{name}_change')
       bias = nn.initializers.constant(self.gate_bias)
       gate = nn.sigmoid(nn.Dense(self.latent_size, bias_init=bias, name=f'{name}_gate')(h))
       if self.update_rule == 'highway':
@@ -113,6 +115,8 @@ class Iterative(Inference):
     log_scale_low: least log-scale of z.
     log_scale_high: greatest log-scale of z.
     initialization: of the linear layers, one of `conv.INITIALIZATIONS` (paper's code: 'xavier').
+    head_initialization: of those that give the changes δ; '' is the same (paper's code). With
+      'small' a fresh network leaves q near where it began, instead of a hundred nats from it.
   """
 
   start: Inference | None = None
@@ -133,11 +137,13 @@ class Iterative(Inference):
   log_scale_low: float = -7.5
   log_scale_high: float = 2.5
   initialization: str = 'xavier'
+  head_initialization: str = 'small'
 
   choices: ClassVar[dict[str, Any]] = {
     'update_rule': UPDATE_RULES,
     'gradient_encoding': ENCODINGS,
     'initialization': conv.INITIALIZATIONS,
+    'head_initialization': ('', *conv.INITIALIZATIONS),
   }
   limits: ClassVar[dict[str, Any]] = {
     **Inference.limits,
@@ -159,6 +165,7 @@ class Iterative(Inference):
         self.update_rule,
         self.gate_bias,
         self.initialization,
+        self.head_initialization,
       )
 
   @property

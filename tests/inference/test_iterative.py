@@ -257,7 +257,7 @@ def test_log_sign_tells_magnitude_and_sign_apart():
 @pytest.mark.parametrize('update', ['highway', 'learned_sgd'])
 def test_output_gates(update):
   """g λ + (1 - g) δ, and λ - g ∇ + δ, by hand."""
-  network = iterative.UpdateNetwork(2, 4, 1, update, 0.3, 'xavier')
+  network = iterative.UpdateNetwork(2, 4, 1, update, 0.3, 'xavier', '')
   q = Normal(jnp.array([[1.0, 2.0]]), jnp.array([[0.5, -0.5]]))
   slope = Normal(jnp.array([[3.0, -1.0]]), jnp.array([[0.2, 0.1]]))
   inputs = jnp.ones((1, 3))
@@ -275,6 +275,24 @@ def test_output_gates(update):
     if update == 'learned_sgd':
       expected = value - gate * step + change
     np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize('update', ['highway', 'learned_sgd'])
+def test_small_heads_change_little_at_first(update):
+  """What is left of a fresh update is the gate's: g λ, or λ - g ∇."""
+  network = iterative.UpdateNetwork(5, 64, 2, update, 0.0, 'xavier', 'small')
+  keys = jax.random.split(KEY, 4)
+  q, slope = (Normal(*jax.random.normal(key, (2, 3, 5))) for key in keys[:2])
+  inputs = jax.random.normal(keys[2], (3, 20))
+  variables = network.init(keys[3], q, slope, inputs)
+  found, state = network.apply(variables, q, slope, inputs, capture_intermediates=True)
+  gates = {
+    name: state['intermediates'][f'{name}_gate']['__call__'][0] for name in ('loc', 'log_scale')
+  }
+  for name, gate in gates.items():
+    gate, value = jax.nn.sigmoid(gate), getattr(q, name)
+    left = gate * value if update == 'highway' else value - gate * getattr(slope, name)
+    np.testing.assert_allclose(getattr(found, name), left, atol=0.05)
 
 
 def test_free_energies_of_all_iterations_are_shown():
