@@ -49,8 +49,9 @@ def diagnose(
   Returns:
     The entries of `MEANING` that the model has; `kl_per_step`, a list over scored steps;
     `free_energy_per_iteration` of an iterative inference, the mean over scored steps of F_t before
-    the first iteration and after each, nats; `saturation/flow 1`, ... and `saturation/likelihood`:
-    shares of log-scales at a bound.
+    the first iteration and after each, nats; and shares of log-scales at a bound, as far as there
+    are bounds: `saturation/flow 1`, ..., `saturation/likelihood`, and of the latent variables
+    `saturation/prior` and `saturation/posterior`.
   """
   # Where several processes share the batch, each needs the rows of all.
   found = multihost_utils.process_allgather(_apply(model, variables, x, mask, key), tiled=True)
@@ -58,10 +59,14 @@ def diagnose(
   scored = np.asarray(terms.scored) & (np.arange(x.shape[1]) >= first)
   values: dict[str, Any] = {}
   for depth, level in enumerate(_levels(diagnostics), 1):
-    part = 'likelihood' if 'prior_log_likelihood' in level else f'flow {depth}'
-    share = np.asarray(level['saturation'][-1])
-    values[f'saturation/{part}'] = float(share[scored[:, -share.shape[1] :]].mean())
-    if 'prior_log_likelihood' in level:
+    of_core = 'prior_log_likelihood' in level
+    parts = {'saturation': 'likelihood' if of_core else f'flow {depth}'}
+    parts |= {'prior_saturation': 'prior', 'posterior_saturation': 'posterior'}
+    for sown, part in parts.items():
+      if sown in level:
+        share = np.asarray(level[sown][-1])
+        values[f'saturation/{part}'] = float(share[scored[:, -share.shape[1] :]].mean())
+    if of_core:
       predicted = np.asarray(level['prior_log_likelihood'][-1])
       own = scored[:, -predicted.shape[1] :]
       known = np.asarray(terms.log_likelihood)[:, -predicted.shape[1] :]
@@ -158,16 +163,24 @@ def sentences(history: Sequence[dict[str, Any]]) -> list[str]:
     )
   for name, share in last.items():
     if name.startswith('saturation/') and share > SATURATED_SHARE:
-      found.append(
-        f'{share:.0%} of the log-scales of {name.removeprefix("saturation/")} lie at a bound; '
-        'widen log_scale_low and log_scale_high, or train with a lower optimizer.learning_rate'
-      )
+      part = name.removeprefix('saturation/')
+      found.append(f'{share:.0%} of the log-scales of {part} lie at a bound; {_remedy(part)}')
   if last.get('residual_correlation', 0.0) > CORRELATED:
     found.append(
       f'the flows leave a temporal correlation of {last["residual_correlation"]:.2f}: they predict '
       'little; train longer, or look at the shift in the report'
     )
   return found
+
+
+def _remedy(part: str) -> str:
+  """Returns what helps where the log-scales of a part of the model lie at a bound."""
+  if part in ('prior', 'posterior'):
+    return (
+      'where they are clipped no gradient is left; try a longer objective.kl_warmup_steps, a lower '
+      "optimizer.learning_rate, and for iterative inference head_initialization='small'"
+    )
+  return 'widen log_scale_low and log_scale_high, or train with a lower optimizer.learning_rate'
 
 
 def _since(history: Sequence[dict[str, Any]], holds: Any) -> int:
