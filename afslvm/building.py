@@ -142,13 +142,18 @@ class Built:
     """Returns the training loss; see `objectives.objective.Loss`."""
     from afslvm.objectives.objective import make_loss
 
-    return make_loss(self.objective, self.model, self.dequantisation)
+    online = self._make_optimizers()[1]
+    return make_loss(self.objective, self.model, self.dequantisation, online)
 
   def make_optimizer(self) -> Any:
     """Returns the optax optimiser."""
-    from afslvm.training.optimizer import make_optimizer
+    return self._make_optimizers()[0]
 
-    return make_optimizer(self.optimizer, self.train.num_steps)
+  def _make_optimizers(self) -> Any:
+    """Returns the optimiser, and that of `objective.gradients=em_online`, or None."""
+    from afslvm.training.optimizer import make_optimizers
+
+    return make_optimizers(self.optimizer, self.train.num_steps, self.objective.is_online)
 
 
 def build(

@@ -26,9 +26,7 @@ def main(argv: list[str]):
   """Prints what the step gives."""
   del argv
   from afslvm import runs
-  from afslvm.objectives.objective import make_loss
   from afslvm.training import checkpoint, gradients, replay
-  from afslvm.training.optimizer import make_optimizers
 
   args = cli.FLAGS
   folder = pathlib.Path(args.workdir).expanduser() / 'debug'
@@ -41,8 +39,7 @@ def main(argv: list[str]):
   run = runs.load_run(args.workdir, str(step))
   parts, (state, _) = run.built, run.restore()
   dequantisation = parts.dequantisation
-  _, online = make_optimizers(parts.optimizer, parts.train.num_steps, parts.objective.is_online)
-  loss = make_loss(parts.objective, parts.model, dequantisation, online)
+  loss = parts.make_loss()
   accumulate = parts.train.accumulate
   gradient = gradients.make_gradient(loss, dequantisation, accumulate)
   found = replay.replay(gradient, state, batch, step, parts.seed)

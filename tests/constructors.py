@@ -87,9 +87,7 @@ def _recurrent(inference, likelihood, options):
   }
 
 
-def srnn(
-  cell='lstm', inference=None, likelihood=None, posterior_sees_latent=False, given=0, **q
-):
+def srnn(cell='lstm', inference=None, likelihood=None, posterior_sees_latent=False, given=0, **q):
   body = MLP(5, depth=1, activation='clipped_leaky_relu')
   return SRNN(
     VECTOR,
@@ -289,7 +287,7 @@ class Recurrent(SequenceModel):
 
 
 def given_noise(model, noise):
-  """Variables that give the latent noise, [B, T, Z] of the steps that the core sees, or a number."""
+  """Variables that give the latent noise, [B, T, Z] of what the core sees, or a number."""
   core = model.core
   if core.bound == 'exact':
     return {}

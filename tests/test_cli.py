@@ -22,7 +22,7 @@ from afslvm.likelihoods.gaussian import Gaussian
 from afslvm.likelihoods.nade import Nade
 from afslvm.models.priors import LSTMPrior
 from afslvm.networks.dcgan import DcganDecoder, DcganEncoder
-from afslvm.networks.mlp import MLP, JointMLP
+from afslvm.networks.mlp import MLP
 from afslvm.networks.recurrent import Recurrence
 from afslvm.objectives.objective import ObjectiveSettings
 from afslvm.training.settings import OptimizerSettings, TrainSettings
@@ -123,7 +123,7 @@ def test_mistakes_in_a_config_are_found_before_anything_is_built(key, value, exp
     ('jsb/avf1', 'model.inference.start.name', 'iterative', 'it is one of direct, prior'),
     ('jsb/direct', 'model.inference.smoothing', 8, 'sees the later ones (smoothing), for free'),
     ('jsb/avf1', 'data.stateful', True, 'needs objective.bound=elbo, objective.first_scored=0'),
-    ('jsb/avf1', 'objective.free_nats', 1.0, "model.gradients='em' needs"),
+    ('jsb/avf1', 'objective.free_nats', 1.0, 'objective.gradients=em needs'),
     ('fsdd/vrnn', 'model.likelihood.bins', 'levels', 'is for 8-bit data'),
     ('fsdd/vrnn', 'data.dequantisation', 'discretised', 'does not fit'),
     ('smoke', 'data.stateful', True, 'needs a latent variable model'),
@@ -175,11 +175,14 @@ def test_configs_list_every_option_with_its_default():
   assert {'name': 'dcgan', **defaults(DcganDecoder, 'frame_size')} == common.DCGAN_DECODER
   assert {'name': 'mlp', **defaults(MLP)} == common.MLP
   assert {'name': 'lstm', **defaults(LSTMPrior, 'latent_size')} == common.LSTM_PRIOR
-  assert {'name': 'direct', **defaults(Direct, 'latent_size', 'encoder')} == common.DIRECT
-  iterative = {'name': 'iterative', **defaults(Iterative, 'latent_size', 'encoder')}
+  shared = 'latent_size', 'encoder', 'backward'  # `smoothing` and `smoothing_cell` of a config
+  direct = defaults(Direct, *shared, 'network', 'head_size')
+  assert {'name': 'direct', **common.SMOOTHING, **direct} == common.DIRECT
+  iterative = {'name': 'iterative', **common.SMOOTHING, **defaults(Iterative, *shared)}
   assert {**iterative, 'start': {'name': 'prior'}} == common.ITERATIVE
-  assert defaults(JointMLP) == {**common.LAYERS, 'depth': 1}
-  assert defaults(Recurrence, 'features') == {'cell': common.RECURRENCE['cell']}
+  assert defaults(Recurrence, 'features', 'map_shape', 'kernel') == {
+    'cell': common.RECURRENCE['cell']
+  }
   likelihoods = {
     'gaussian': (Gaussian, common.GAUSSIAN),
     'discretized_gaussian': (DiscretizedGaussian, common.DISCRETIZED_GAUSSIAN),

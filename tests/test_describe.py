@@ -8,7 +8,7 @@ import pytest
 
 from afslvm import building, cli, files
 from afslvm.training import checkpoint, state
-from afslvm.training.optimizer import make_optimizer
+from afslvm.training.optimizer import make_optimizers
 
 # Frame channels -> flows -> (`context`, `learned`); Table 3 counts the constants of `learned`.
 COUNTS = {
@@ -110,7 +110,7 @@ def run(tmp_path):
   config.model.conditioner.channels = 2
   parts = building.build(config)
   (tmp_path / 'config.json').write_text(json.dumps(parts.config))
-  optimizer = make_optimizer(parts.optimizer, parts.train.num_steps)
+  optimizer, _ = make_optimizers(parts.optimizer, parts.train.num_steps)
   x = jnp.zeros((1, 4, *parts.model.event_shape))
   fresh = state.create_state(parts.model, optimizer, x, seed=0)
   checkpoints = checkpoint.Checkpoints(tmp_path / 'checkpoints')

@@ -28,7 +28,11 @@ MEANING = {
   'latent_size': 'latent units',
   'predictive_gap': 'log-likelihood given posterior draws less that given prior draws, nats/step',
   'residual_correlation': 'temporal correlation of what the last flow passes on',
+  'saturation/prior': "share of the prior's log-scales that lie at a bound",
+  'saturation/posterior': "share of the posterior's log-scales that lie at a bound",
 }
+# What a model with latent variables sows, and the part that it is a number about.
+_LATENT_SCALES = {'prior_saturation': 'prior', 'posterior_saturation': 'posterior'}
 # Lists of numbers: of steps, and of inference iterations.
 LISTS = ('kl_per_step', 'free_energy_per_iteration')
 
@@ -49,9 +53,8 @@ def diagnose(
   Returns:
     The entries of `MEANING` that the model has; `kl_per_step`, a list over scored steps;
     `free_energy_per_iteration` of an iterative inference, the mean over scored steps of F_t before
-    the first iteration and after each, nats; and shares of log-scales at a bound, as far as there
-    are bounds: `saturation/flow 1`, ..., `saturation/likelihood`, and of the latent variables
-    `saturation/prior` and `saturation/posterior`.
+    the first iteration and after each, nats; `saturation/flow 1`, ... and, where the likelihood has
+    log-scales, `saturation/likelihood`: shares of log-scales at a bound.
   """
   # Where several processes share the batch, each needs the rows of all.
   found = multihost_utils.process_allgather(_apply(model, variables, x, mask, key), tiled=True)
@@ -59,14 +62,13 @@ def diagnose(
   scored = np.asarray(terms.scored) & (np.arange(x.shape[1]) >= first)
   values: dict[str, Any] = {}
   for depth, level in enumerate(_levels(diagnostics), 1):
-    of_core = 'prior_log_likelihood' in level
-    parts = {'saturation': 'likelihood' if of_core else f'flow {depth}'}
-    parts |= {'prior_saturation': 'prior', 'posterior_saturation': 'posterior'}
-    for sown, part in parts.items():
-      if sown in level:
-        share = np.asarray(level[sown][-1])
+    is_core = 'prior_log_likelihood' in level
+    parts = {'saturation': 'likelihood' if is_core else f'flow {depth}', **_LATENT_SCALES}
+    for name, part in parts.items():
+      if name in level:
+        share = np.asarray(level[name][-1])
         values[f'saturation/{part}'] = float(share[scored[:, -share.shape[1] :]].mean())
-    if of_core:
+    if is_core:
       predicted = np.asarray(level['prior_log_likelihood'][-1])
       own = scored[:, -predicted.shape[1] :]
       known = np.asarray(terms.log_likelihood)[:, -predicted.shape[1] :]
@@ -164,7 +166,8 @@ def sentences(history: Sequence[dict[str, Any]]) -> list[str]:
   for name, share in last.items():
     if name.startswith('saturation/') and share > SATURATED_SHARE:
       part = name.removeprefix('saturation/')
-      found.append(f'{share:.0%} of the log-scales of {part} lie at a bound; {_remedy(part)}')
+      remedy = _remedy(part, is_iterative=len(energies) > 1)
+      found.append(f'{share:.0%} of the log-scales of {part} lie at a bound; {remedy}')
   if last.get('residual_correlation', 0.0) > CORRELATED:
     found.append(
       f'the flows leave a temporal correlation of {last["residual_correlation"]:.2f}: they predict '
@@ -173,14 +176,17 @@ def sentences(history: Sequence[dict[str, Any]]) -> list[str]:
   return found
 
 
-def _remedy(part: str) -> str:
-  """Returns what helps where the log-scales of a part of the model lie at a bound."""
-  if part in ('prior', 'posterior'):
-    return (
-      'where they are clipped no gradient is left; try a longer objective.kl_warmup_steps, a lower '
-      "optimizer.learning_rate, and for iterative inference head_initialization='small'"
-    )
-  return 'widen log_scale_low and log_scale_high, or train with a lower optimizer.learning_rate'
+def _remedy(part: str, is_iterative: bool) -> str:
+  """Returns what helps a part whose log-scales lie at a bound."""
+  if part not in _LATENT_SCALES.values():
+    return 'widen log_scale_low and log_scale_high, or train with a lower optimizer.learning_rate'
+  update = (
+    ", or model.inference.update_rule='highway' with normalize_mean=False" if is_iterative else ''
+  )
+  return (
+    'those that are clipped get no gradient and stay: train anew with another log_scale_high of '
+    f'prior and inference, or a longer objective.kl_warmup_steps{update}'
+  )
 
 
 def _since(history: Sequence[dict[str, Any]], holds: Any) -> int:

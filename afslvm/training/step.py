@@ -39,7 +39,7 @@ def make_train_step(
   Args:
     model: any sequence model.
     gradient: from `make_gradient`.
-    optimizer: from `make_optimizer`.
+    optimizer: from `make_optimizers`.
     seed: of all randomness in training.
     ema_decay: of the moving average; the state must have been created with one if positive.
   """

@@ -74,14 +74,14 @@ def _table(runs: list[Run]) -> Html:
 
 def _ordered(keys: set[str]) -> list[str]:
   """In the order of `MEANING`; the size of the latent variable stands beside another number."""
-  shares = sorted(key for key in keys if key.startswith(SATURATION))
-  return [key for key in diagnostics.MEANING if key in keys and key != 'latent_size'] + shares
+  named = [key for key in diagnostics.MEANING if key in keys and key != 'latent_size']
+  return named + sorted(key for key in keys - set(named) if key.startswith(SATURATION))
 
 
 def _means(key: str) -> str:
-  if key.startswith(SATURATION):
-    return f'share of the log-scales that lie at a bound, {key.removeprefix(SATURATION)}'
-  return diagnostics.MEANING[key]
+  if key in diagnostics.MEANING:
+    return diagnostics.MEANING[key]
+  return f'share of the log-scales that lie at a bound, {key.removeprefix(SATURATION)}'
 
 
 def _shown(key: str, values: dict[str, Any]) -> str:

@@ -50,7 +50,7 @@ def test_a_posterior_that_knows_more():
   assert values['kl'] == pytest.approx(np.mean(values['kl_per_step']), rel=1e-5)
   assert said(values) == ''
   assert 'residual_correlation' not in values
-  assert not [name for name in values if 'saturation' in name]  # there are no bounds
+  assert 'saturation/likelihood' not in values  # nothing is learned
 
 
 def slvm_case(model=None, scale=0.5):
@@ -99,17 +99,48 @@ def test_saturated_log_scales():
   assert '100% of the log-scales of flow 1 lie at a bound' in said(values)
 
 
-def test_latent_log_scales_at_their_bounds():
-  """A clip has no gradient: AVF's scales can stay there for good, which is said."""
-  model, variables, x = slvm_case(scale=0.1)
+def test_saturated_scales_of_latent_variables():
+  """Those of the prior and those of the posterior, each by itself, without padding."""
+  model, variables, x = slvm_case(constructors.flows(1, constructors.dense(), constructors.slvm()))
+  low, high = model.core.prior_log_scale_bounds
+  heads = {
+    'prior': ('params', 'base', 'dynamics', 'heads', 'log_scale'),
+    'posterior': ('params', 'base', 'inference', 'heads', 'log_scale'),
+  }
+  for path in heads.values():
+    variables = replaced(variables, (*path, 'kernel'), jnp.zeros_like)
   values = diagnose(model, variables, x)
   assert values['saturation/prior'] == values['saturation/posterior'] == 0
-  for part, name in (('dynamics', 'prior'), ('inference', 'posterior')):
-    bias = ('params', part, 'heads', 'log_scale', 'bias')
-    half = replaced(variables, bias, lambda leaf: leaf.at[0].set(50.0))
-    values = diagnose(model, half, x)
-    assert values[f'saturation/{name}'] == pytest.approx(0.5)
-    assert f'50% of the log-scales of {name} lie at a bound; where they are clipped' in said(values)
+  for part, path in heads.items():
+    for bound in (low - 5, high + 5):
+      half = replaced(variables, (*path, 'bias'), lambda leaf, to=bound: leaf.at[0].set(to))
+      values = diagnose(model, half, x, jnp.ones(x.shape[:2], bool).at[1, 4:].set(False))
+      (other,) = heads.keys() - {part}
+      assert values[f'saturation/{part}'] == pytest.approx(0.5)
+      assert values[f'saturation/{other}'] == 0
+      sentence = said({**values, 'kl': 5.0})
+      assert f'50% of the log-scales of {part} lie at a bound; those that are clipped' in sentence
+      for word in ('log_scale_high', 'objective.kl_warmup_steps'):
+        assert word in sentence
+      assert 'update_rule' not in sentence  # there are no iterations
+      assert diagnostics.recorded(values)[f'saturation/{part}'] == values[f'saturation/{part}']
+
+
+def test_what_helps_latent_scales_under_avf():
+  """AVF with a normalised mean has run into the clip, where the gated update did not."""
+  values = {'kl': 5.0, 'free_energy_per_iteration': [9.0, 8.0], 'saturation/prior': 1.0}
+  sentence = said(values)
+  assert '100% of the log-scales of prior' in sentence
+  assert "update_rule='highway' with normalize_mean=False" in sentence
+  assert said({**values, 'saturation/prior': 0.04}) == ''
+
+
+def test_likelihoods_without_scales_have_none_at_a_bound():
+  model = constructors.srnn(likelihood=constructors.Bernoulli(constructors.VECTOR))
+  model, variables, _ = slvm_case(model)
+  values = diagnose(model, variables, jnp.ones((3, 4, 3)))
+  shares = {key for key in values if key.startswith('saturation/')}
+  assert shares == {'saturation/prior', 'saturation/posterior'}
 
 
 def test_what_the_flows_leave():

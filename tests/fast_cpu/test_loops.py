@@ -7,9 +7,9 @@ from jax.extend import core
 
 from afslvm import fast_cpu
 from afslvm.objectives import fivo
-from afslvm.objectives.objective import ObjectiveSettings, make_loss
+from afslvm.objectives.objective import Carried, ObjectiveSettings, make_loss
 from afslvm.training import distributed, program
-from afslvm.training.optimizer import make_optimizer
+from afslvm.training.optimizer import make_optimizers
 from afslvm.training.state import create_state
 from tests import constructors
 from tests.training.test_step import experiment
@@ -39,7 +39,7 @@ def in_training(model, variables, x):
   loss = make_loss(ObjectiveSettings(), model, 'none')
   batch = {'x': x, 'mask': jnp.ones(x.shape[:2], bool)}
   gradient = jax.value_and_grad(loss, has_aux=True)
-  return gradient(variables['params'], {}, batch, jax.random.key(0), 0)
+  return gradient(variables['params'], Carried({}), batch, jax.random.key(0), 0)
 
 
 def in_generation(model, variables, x):
@@ -70,7 +70,7 @@ def test_parts_of_a_batch_as_the_config_says(form, expected):
   made = experiment(x[None], model, accumulate=2, convolutions=form)
   mesh = distributed.make_mesh(jax.devices()[:1])
   batch = {'x': x, 'mask': jnp.ones(x.shape[:2], bool)}
-  adam = make_optimizer(made.optimizer, 2)
+  adam, _ = make_optimizers(made.optimizer, 2)
   state = jax.eval_shape(lambda x: create_state(model, adam, x, seed=0, use_ema=True), x)
   jaxpr = jax.make_jaxpr(program.compiled_step(made, mesh))(state, batch)
   assert ('conv_general_dilated' in primitives_in_loops(jaxpr.jaxpr)) == expected

@@ -42,15 +42,15 @@ def test_binary_likelihoods_sum_to_one_and_sample_what_they_say(cls):
   np.testing.assert_allclose(probability.sum(), 1.0, rtol=1e-5)
 
   count = 20_000
-  draw = jax.jit(lambda f: likelihood.apply(variables, f, method='sample', rngs={'sample': KEY}))
+  draw = jax.jit(lambda f: likelihood.apply(variables, f, KEY, method='sample'))
   drawn = np.asarray(draw(jnp.repeat(features, count, axis=0)))
   index = (drawn @ 2 ** np.arange(5)[::-1]).astype(int)
   found = np.bincount(index, minlength=32) / count
   error = np.sqrt(probability * (1 - probability) / count)
   assert np.all(np.abs(found - probability) < 5 * error + 1e-4)
-  mode = likelihood.apply(variables, features, 0.0, method='sample', rngs={'sample': KEY})
+  mode = likelihood.apply(variables, features, KEY, 0.0, method='sample')
   assert set(np.unique(mode)) <= {0.0, 1.0}
-  assert likelihood.apply(variables, features, method='mean').shape == (1, 5)
+  assert likelihood.apply(variables, features, method='predict').shape == (1, 5)
 
 
 def test_nade_dimensions_depend_on_earlier_ones_only():

@@ -33,7 +33,7 @@ def test_log_prob_is_summed_over_the_event(shape, activation):
     assert 0 < float(normal.loc.min()) < float(normal.loc.max()) < 1
   else:
     assert float(normal.loc.min()) < 0
-  np.testing.assert_array_equal(likelihood.apply(variables, features, method='mean'), normal.loc)
+  np.testing.assert_array_equal(likelihood.apply(variables, features, method='predict'), normal.loc)
   scale = np.exp(np.asarray(normal.log_scale, np.float64))
   error = (np.asarray(x) - normal.loc) / scale
   expected = (-0.5 * error**2 - np.log(scale) - 0.5 * np.log(2 * np.pi)).sum(axis=(1, 2, 3))
@@ -52,14 +52,15 @@ def test_bounds_of_the_log_scale_and_how_many_lie_there(bound, low, high):
   assert float(log_scale.max()) == pytest.approx(high, abs=1e-3)
   assert low <= float(log_scale.min())
   assert float(log_scale.max()) <= high
-  share = likelihood.apply(variables, features, method='saturation')
+  x = jnp.zeros((3, *FRAME))
+  share = likelihood.apply(variables, features, x, method='saturation')
   assert share.shape == (3,)
   margin = 0.01 * (high - low)
   outside = (log_scale < low + margin) | (log_scale > high - margin)
   np.testing.assert_allclose(share, outside.reshape(3, -1).mean(axis=1), rtol=1e-6)
   assert float(share.min()) > 0.5
   calm = jax.tree.map(jnp.zeros_like, variables)
-  np.testing.assert_array_equal(likelihood.apply(calm, features, method='saturation'), 0.0)
+  np.testing.assert_array_equal(likelihood.apply(calm, features, x, method='saturation'), 0.0)
 
 
 def test_temperature_scales_the_deviation():
@@ -67,8 +68,7 @@ def test_temperature_scales_the_deviation():
   normal = likelihood.apply(variables, features, method='distribution')
 
   def draw(temperature):
-    rngs = {'sample': jax.random.key(5)}
-    return likelihood.apply(variables, features, temperature, method='sample', rngs=rngs)
+    return likelihood.apply(variables, features, jax.random.key(5), temperature, method='sample')
 
   np.testing.assert_array_equal(draw(0.0), normal.loc)
   np.testing.assert_allclose(

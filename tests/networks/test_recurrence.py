@@ -1,4 +1,4 @@
-"""Recurrent layers with precomputed inputs, joint MLPs and highway layers, against NumPy."""
+"""Recurrent layers, MLPs of several inputs and highway layers, against NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from afslvm.networks.highway import Highway
-from afslvm.networks.mlp import MLP, JointMLP, clipped_leaky_relu
+from afslvm.networks.mlp import MLP, clipped_leaky_relu
 from afslvm.networks.recurrent import Recurrence
 
 KEY = jax.random.key(0)
@@ -42,7 +42,7 @@ def test_recurrence_is_the_textbook_cell(cell):
   parts = [np.tile(p[f'initial_{part}'], (2, 1)) for part in ('ch' if cell == 'lstm' else 'h')]
   for t in range(x.shape[1]):
     a = np.asarray(x[:, t]) @ p['input']['kernel'] + p['input']['bias']
-    u = parts[-1] @ p['recurrent_kernel']
+    u = parts[-1] @ p['recurrent']['kernel']
     if cell == 'lstm':
       parts = list(lstm(parts, a + u, None))
     else:
@@ -65,22 +65,18 @@ def test_backwards_begins_at_each_sequences_own_end(cell):
     np.testing.assert_allclose(found[row, :length], expected[0], rtol=1e-4, atol=1e-5)
 
 
-def test_a_joint_mlp_is_an_mlp_of_both():
-  network = JointMLP(4, depth=2, activation='elu')
+def test_an_mlp_takes_several_inputs_side_by_side():
+  network = MLP(4, depth=2, activation='elu')
   a, b = jax.random.normal(KEY, (3, 5)), jax.random.normal(KEY, (3, 2))
-
-  def both(module, a, b):
-    return module(module.project(a), b)
-
-  params = network.init(KEY, a, b, method=both)['params']
-  kernel = jnp.concatenate([params['given']['kernel'], params['own']['kernel']])
-  plain = {
-    'dense_0': {'kernel': kernel, 'bias': params['given']['bias']},
-    'dense_1': params['others_0'],
-  }
-  expected = MLP(4, 2, 'elu').apply({'params': plain}, jnp.concatenate([a, b], axis=1))
-  found = network.apply({'params': params}, a, b, method=both)
-  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  variables = network.init(KEY, (a, b))
+  p = jax.tree.map(np.asarray, variables['params'])
+  h = np.concatenate([a, b], axis=1)
+  for k in range(2):
+    h = h @ p[f'dense_{k}']['kernel'] + p[f'dense_{k}']['bias']
+    h = np.where(h > 0, h, np.expm1(np.minimum(h, 0)))
+  np.testing.assert_allclose(network.apply(variables, (a, b)), h, rtol=1e-4, atol=1e-6)
+  joined = network.apply(variables, {'a': a, 'more': (b, None)})
+  np.testing.assert_array_equal(joined, network.apply(variables, (a, b)))
 
 
 def test_clipped_leaky_relu():

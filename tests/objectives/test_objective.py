@@ -9,7 +9,7 @@ import pytest
 
 from afslvm.errors import ConfigError
 from afslvm.objectives import objective
-from afslvm.objectives.objective import ObjectiveSettings
+from afslvm.objectives.objective import Carried, ObjectiveSettings
 from tests import constructors
 
 SETTINGS = {
@@ -30,7 +30,7 @@ def case(make=slvm_of_frames, scale=0.1):
   x = constructors.data(model, batch=2, steps=4 + model.min_context)
   variables = constructors.randomized(model, x, scale=scale)
   params = variables.pop('params')
-  return model, params, variables, {'x': x, 'mask': jnp.ones(x.shape[:2], bool)}
+  return model, params, Carried(variables), {'x': x, 'mask': jnp.ones(x.shape[:2], bool)}
 
 
 def small_case():
@@ -50,13 +50,14 @@ def losses(settings, *steps):
   model, params, state, batch = small_case()
   loss = jax.jit(objective.make_loss(settings, model, 'none'))
   found = [loss(params, state, batch, jax.random.key(0), jnp.int32(step)) for step in steps]
-  return [(float(value), metrics) for value, (metrics, _) in found]
+  return [(float(value), outcome.metrics) for value, outcome in found]
 
 
 @pytest.mark.parametrize('bound', objective.BOUNDS)
 def test_every_bound_trains_every_parameter(bound):
   _, params, state, _ = case()
-  (loss, (metrics, new_state)), grads = loss_and_gradient(SETTINGS[bound])
+  (loss, outcome), grads = loss_and_gradient(SETTINGS[bound])
+  metrics, new_state = outcome.metrics, outcome.carried
   assert np.isfinite(loss)
   parts = {'log_likelihood', 'kl', 'log_det'}
   assert {'loss', 'nats_per_dim', 'kl_weight', 'scored', *parts} == set(metrics)
@@ -87,7 +88,9 @@ def test_one_importance_sample_is_the_negative_weight():
   settings = ObjectiveSettings(bound='iwae', num_samples=1)
   ((loss, _),) = losses(settings, 0)
   key = jax.random.split(jax.random.key(0), 1)[0]
-  terms = constructors.apply(model, {'params': params, **state}, batch['x'], rngs={'sample': key})
+  terms = constructors.apply(
+    model, {'params': params, **state.collections}, batch['x'], rngs={'sample': key}
+  )
   np.testing.assert_allclose(loss, -terms.log_weight.mean(), rtol=1e-5)
 
 
@@ -133,8 +136,10 @@ def test_dropout_and_annealing_reach_bounds_of_draws(bound):
     variables = constructors.randomized(model, x)
     batch = {'x': x, 'mask': jnp.ones(x.shape[:2], bool)}
     loss = jax.jit(objective.make_loss(settings, model, 'none'))
-    values = [loss(variables['params'], {}, batch, jax.random.key(0), step) for step in steps]
-    return [(float(value), float(metrics['kl'])) for value, (metrics, _) in values]
+    values = [
+      loss(variables['params'], Carried({}), batch, jax.random.key(0), step) for step in steps
+    ]
+    return [(float(value), float(outcome.metrics['kl'])) for value, outcome in values]
 
   srnn = constructors.srnn()
   assert run(srnn.copy(dropout=0.5), 0)[0][0] != run(srnn, 0)[0][0]

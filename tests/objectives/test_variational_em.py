@@ -165,7 +165,7 @@ def online(params, rate, optimizer=None, **options):
 
 
 def test_online_updates_are_those_of_algorithm_1():
-  """One parameter of all steps, by hand: s moves by its slope in a step before the next one sees it.
+  """One parameter, by hand: s moves by its slope in a step before the next one sees it.
 
   The slope of F_t is precision_t s.
   """

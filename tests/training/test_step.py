@@ -15,7 +15,7 @@ import pytest
 from afslvm import runs
 from afslvm.errors import NumericsError
 from afslvm.objectives import elbo
-from afslvm.objectives.objective import ObjectiveSettings, make_loss
+from afslvm.objectives.objective import Carried, ObjectiveSettings, Outcome, make_loss
 from afslvm.training import distributed, gradients, loop, optimizer, randomness, state, step
 from afslvm.training.experiment import Experiment
 from afslvm.training.settings import OptimizerSettings, TrainSettings
@@ -67,14 +67,23 @@ def sequences():
 
 def make_step(make_state=True, **settings):
   model = constructors.flows(1, constructors.dense())
-  adam = optimizer.make_optimizer(OptimizerSettings(learning_rate=1e-2, **settings), 10)
+  adam, _ = optimizer.make_optimizers(OptimizerSettings(learning_rate=1e-2, **settings), 10)
   loss = make_loss(ObjectiveSettings(), model, 'none')
   x = constructors.data(model)
   first = state.create_state(model, adam, x, seed=0, use_ema=True)
   train_step = jax.jit(
-    step.make_train_step(gradients.make_gradient(loss), adam, seed=0, ema_decay=0.9)
+    step.make_train_step(model, gradients.make_gradient(loss), adam, seed=0, ema_decay=0.9)
   )
   return train_step, first, {'x': x, 'mask': jnp.ones(x.shape[:2], bool)}
+
+
+NO_MODEL = constructors.StandardNormal((1,))  # a step asks for a model in `em_online` only
+
+
+def state_of(params, optimizer):
+  """A state before the first step, of parameters alone."""
+  zero = jnp.int32(0)
+  return state.TrainState(zero, params, Carried({}), optimizer.init(params), (), zero, zero)
 
 
 @pytest.mark.parametrize('bad', [jnp.nan, jnp.inf])
@@ -83,7 +92,7 @@ def test_a_non_finite_batch_changes_nothing_but_counters(bad):
   good, _ = train_step(first, batch)
   poisoned = {**batch, 'x': batch['x'].at[0, 4, 1].set(bad)}
   after, metrics = train_step(good, poisoned)
-  for name in ('params', 'model_state', 'opt_state', 'ema'):
+  for name in ('params', 'carried', 'opt_state', 'ema'):
     jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(good, name))
   assert (int(after.step), int(after.skipped), int(after.skipped_in_row)) == (2, 1, 1)
   assert int(metrics['skipped_in_row']) == 1
@@ -98,14 +107,14 @@ def test_a_non_finite_gradient_with_a_finite_loss_is_skipped():
   params = {'w': jnp.zeros(())}
   adam = optax.adam(0.1)
 
-  def loss(params, model_state, batch, key, step):
+  def loss(params, carried, batch, key, step):
     value = jnp.sqrt(params['w'])
-    return value, ({'loss': value}, model_state)
+    return value, Outcome({'loss': value}, carried)
 
-  first = state.TrainState(
-    jnp.int32(0), params, {}, adam.init(params), (), jnp.int32(0), jnp.int32(0)
+  first = state_of(params, adam)
+  after, metrics = step.make_train_step(NO_MODEL, gradients.make_gradient(loss), adam, seed=0)(
+    first, {}
   )
-  after, metrics = step.make_train_step(gradients.make_gradient(loss), adam, seed=0)(first, {})
   assert np.isfinite(metrics['loss'])
   assert not np.isfinite(metrics['grad_norm'])
   assert int(after.skipped) == 1
@@ -136,6 +145,7 @@ def test_validations_hold_the_bound_and_the_health_of_its_parts(sequences, tmp_p
   assert set(first) == {
     *('validation_nats_per_dim', 'kl', 'kl_per_step', 'active_units', 'latent_size'),
     *('predictive_gap', 'residual_correlation', 'saturation/flow 1', 'saturation/likelihood'),
+    *('saturation/prior', 'saturation/posterior'),
   }
   assert len(first['kl_per_step']) == 6 - model.min_context
   losses = [line for line in lines if 'loss' in line]
@@ -148,16 +158,14 @@ def test_a_gradient_whose_square_is_not_finite_is_skipped():
   params = {'w': jnp.ones(())}
   adam = optax.adam(0.1)
 
-  def loss(params, model_state, batch, key, step):
+  def loss(params, carried, batch, key, step):
     value = 1e25 * params['w']
-    return value, ({'loss': value}, model_state)
+    return value, Outcome({'loss': value}, carried)
 
-  first = state.TrainState(
-    jnp.int32(0), params, {}, adam.init(params), (), jnp.int32(0), jnp.int32(0)
-  )
-  after, metrics = jax.jit(step.make_train_step(gradients.make_gradient(loss), adam, seed=0))(
-    first, {}
-  )
+  first = state_of(params, adam)
+  after, metrics = jax.jit(
+    step.make_train_step(NO_MODEL, gradients.make_gradient(loss), adam, seed=0)
+  )(first, {})
   assert np.isfinite(metrics['loss'])
   assert int(after.skipped) == 1
   jax.tree.map(np.testing.assert_array_equal, after.opt_state, first.opt_state)
@@ -205,7 +213,7 @@ def test_the_key_of_a_step_depends_on_seed_and_step_only():
   for seed in (0, 1):
     loss = make_loss(ObjectiveSettings(), model, 'gauss256')
     gradient = gradients.make_gradient(loss, 'gauss256')
-    train_step = jax.jit(step.make_train_step(gradient, adam, seed=seed))
+    train_step = jax.jit(step.make_train_step(model, gradient, adam, seed=seed))
     second, metrics = train_step(first, batch)
     _, again = train_step(first, batch)
     _, later = train_step(second, batch)
