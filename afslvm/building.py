@@ -210,9 +210,13 @@ def _check_gradients(
 ):
   """Variational EM trains an inference procedure, online step by step."""
   place = f'objective.gradients={objective.gradients!r}'
+  core = sequence_model.core
+  if objective.overshooting > 1 and not isinstance(core, StateSpaceModel):
+    raise ConfigError(
+      f'objective.overshooting={objective.overshooting} needs a model with latent variables; use 1'
+    )
   if objective.gradients == 'bptt':
     return
-  core = sequence_model.core
   if not isinstance(core, StateSpaceModel):
     raise ConfigError(f"{place} needs a model with latent variables; use 'bptt'")
   if objective.is_online and train.accumulate > 1:
@@ -265,6 +269,8 @@ def _check_stateful(
     return
   if not isinstance(sequence_model, StateSpaceModel):
     raise ConfigError('data.stateful=True needs a latent variable model without flows around it')
+  if objective.overshooting > 1:
+    raise ConfigError('data.stateful=True needs objective.overshooting=1')
   if (objective.bound, objective.first_scored, data.get('min_length', 0)) != ('elbo', 0, 0):
     raise ConfigError(
       'data.stateful=True needs objective.bound=elbo, objective.first_scored=0 and '

@@ -151,6 +151,8 @@ OBJECTIVE = {
   'num_samples': 1,
   'resample_threshold': 0.5,
   'first_scored': 0,
+  'overshooting': 1,
+  'overshooting_weight': 1.0,
   'gradients': 'bptt',
   'kl_initial_weight': 1.0,
   'kl_warmup_steps': 0,

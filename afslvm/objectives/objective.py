@@ -11,7 +11,7 @@ import optax
 from afslvm.errors import ConfigError
 from afslvm.models.base import SequenceModel, StepTerms
 from afslvm.models.state_space import StateSpaceModel
-from afslvm.objectives import elbo, fivo, iwae, variational_em
+from afslvm.objectives import elbo, fivo, iwae, overshooting, variational_em
 from afslvm.objectives.annealing import KLSettings, kl_weight, weighted_kl
 from afslvm.types import Array, PyTree
 
@@ -48,6 +48,8 @@ class ObjectiveSettings(KLSettings):
     num_samples: draws or particles per sequence, K; `elbo` takes one.
     resample_threshold: of `fivo`, as a share of K.
     first_scored: steps before it are given; the AVF paper never scores the first one.
+    overshooting: steps that the prior looks ahead, D (latent overshooting); 1 is the plain bound.
+    overshooting_weight: of each divergence of two and more steps.
     gradients: `bptt`, of the bound itself, through time; `em`, variational EM, where the inference
       network is trained by the free energy of each step alone; `em_online`, the same with an update
       of the inference network after every step of a sequence, as in the AVF paper's Algorithm 1.
@@ -57,6 +59,8 @@ class ObjectiveSettings(KLSettings):
   num_samples: int = 1
   resample_threshold: float = 0.5
   first_scored: int = 0
+  overshooting: int = 1
+  overshooting_weight: float = 1.0
   gradients: str = 'bptt'
 
   choices: ClassVar = {'bound': BOUNDS, 'gradients': GRADIENTS}
@@ -65,6 +69,8 @@ class ObjectiveSettings(KLSettings):
     'num_samples': (1, None),
     'resample_threshold': (0.0, 1.0),
     'first_scored': (0, None),
+    'overshooting': (1, None),
+    'overshooting_weight': (0.0, None),
   }
 
   @property
@@ -87,11 +93,13 @@ class ObjectiveSettings(KLSettings):
         f'objective.bound={self.bound} weighs samples, not divergences: free_nats must be 0.0 and '
         'kl_balance 0.5'
       )
-    if self.gradients != 'bptt' and (self.bound, self.free_nats, self.kl_balance) != (
-      'elbo',
-      0.0,
-      0.5,
-    ):
+    is_plain = (self.bound, self.free_nats, self.kl_balance) == ('elbo', 0.0, 0.5)
+    if self.overshooting > 1 and not (is_plain and self.gradients == 'bptt'):
+      raise ConfigError(
+        f'objective.overshooting={self.overshooting} needs objective.bound=elbo, gradients=bptt, '
+        'free_nats=0.0 and kl_balance=0.5; use 1'
+      )
+    if self.gradients != 'bptt' and not is_plain:
       raise ConfigError(
         f'objective.gradients={self.gradients} needs objective.bound=elbo, free_nats=0.0 and '
         'kl_balance=0.5'
@@ -122,18 +130,16 @@ def make_loss(
   if settings.bound != 'elbo':
     return _weighted_samples(settings, model, dequantisation)
   trained = {'bptt': _bptt, 'em': _em, 'em_online': _em_online}[settings.gradients]
+  trained = _overshooting if settings.overshooting > 1 else trained
 
   def annealed_elbo(params, carried, batch, key, step):
     weight = kl_weight(settings, step)
     context = _Context(settings, model, online, params, carried, batch, key, step, weight)
-    terms, local, outcome = trained(context)
+    terms, further, outcome = trained(context)
     terms = terms.masked(jnp.arange(terms.kl.shape[1]) >= settings.first_scored)
     reconstruction = elbo.per_step(terms.log_det - terms.log_likelihood, terms)
     loss = reconstruction + weighted_kl(terms, settings, step)
-    if local is not None:
-      # Its gradient is that of the inference; its value is in the loss already.
-      energy = elbo.per_step(jnp.where(terms.scored, local, 0.0), terms)
-      loss = loss + energy - jax.lax.stop_gradient(energy)
+    loss = loss + elbo.per_step(jnp.where(terms.scored, further, 0.0), terms)
     metrics = {'loss': loss, **elbo.terms_metrics(model, dequantisation, terms)}
     if terms.latents is not None:
       metrics['kl_weight'] = weight
@@ -177,22 +183,39 @@ class _Context(NamedTuple):
     return Outcome({}, Carried(collections, stream, optimizer))
 
 
-def _bptt(context: _Context) -> tuple[StepTerms, None, Outcome]:
+# The ways to train: each returns the terms, what else is in the loss [B, T], and the outcome.
+
+
+def _bptt(context: _Context) -> tuple[StepTerms, Array | float, Outcome]:
   """Differentiates the bound itself, through draws and states."""
   if 'reset' in context.batch:
     (state, terms), collections = context.call(StateSpaceModel.continued_terms)
-    return terms, None, context.outcome(collections, state)
+    return terms, 0.0, context.outcome(collections, state)
   terms, collections = context.call(SequenceModel.__call__)
-  return terms, None, context.outcome(collections)
+  return terms, 0.0, context.outcome(collections)
+
+
+def _overshooting(context: _Context) -> tuple[StepTerms, Array, Outcome]:
+  """Is `_bptt` with divergences from priors that look further ahead."""
+  settings = context.settings
+  (terms, divergence), collections = context.call(
+    overshooting.overshoot, depth=settings.overshooting, weight=settings.overshooting_weight
+  )
+  return terms, context.kl_weight * (divergence - terms.kl), context.outcome(collections)
 
 
 def _em(context: _Context) -> tuple[StepTerms, Array, Outcome]:
-  """Gives the two groups of parameters objectives of their own."""
+  """Gives the two groups of parameters objectives of their own.
+
+  The gradient of F_t is that of the inference; its value is in the loss already.
+  """
   found, collections = context.call(variational_em.em)
-  return found.terms, found.free_energy, context.outcome(collections, found.state)
+  energy = found.free_energy
+  further = energy - jax.lax.stop_gradient(energy)
+  return found.terms, further, context.outcome(collections, found.state)
 
 
-def _em_online(context: _Context) -> tuple[StepTerms, None, Outcome]:
+def _em_online(context: _Context) -> tuple[StepTerms, float, Outcome]:
   """Moves the inference's parameters on the way."""
   assert context.online is not None
   rate = jnp.asarray(context.online.schedule(context.step))
@@ -200,7 +223,7 @@ def _em_online(context: _Context) -> tuple[StepTerms, None, Outcome]:
   first = context.settings.first_scored
   found, collections = context.call(variational_em.em_online, updates=updates, first=first)
   outcome = context.outcome(collections, found.state, found.optimizer)
-  return found.terms, None, outcome._replace(inference=found.inference)
+  return found.terms, 0.0, outcome._replace(inference=found.inference)
 
 
 def _weighted_samples(

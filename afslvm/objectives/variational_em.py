@@ -22,10 +22,10 @@ from afslvm.models import filtering, free_energy
 from afslvm.models.base import SequenceModel, StepTerms
 from afslvm.models.filtering import Filtered, FilterState, Prepared, flattened, unflattened
 from afslvm.models.state_space import StateSpaceModel
+from afslvm.objectives.inside import Stream, aligned, look_inside
 from afslvm.types import Array, PyTree
 
 held = jax.lax.stop_gradient
-Stream = tuple[FilterState, Array]  # the state before x, and which rows begin anew, bool [B]
 
 
 class OnlineUpdates(NamedTuple):
@@ -48,10 +48,10 @@ class Trained(NamedTuple):
 
 def em(model: SequenceModel, x: Array, mask: Array, stream: Stream | None = None) -> Trained:
   """Returns the two objectives of variational EM for x [B, T, *event] and mask bool [B, T]."""
-  core, state, prepared, finish = _observe(model, x, mask, stream)
+  core, state, prepared, finish = look_inside(model, x, mask, stream, show=held)
   after, filtered, energy = e_step(core, state, prepared)
   terms = finish(m_step(core, state, prepared, filtered))
-  return Trained(terms, _aligned(energy, terms), after)
+  return Trained(terms, aligned(energy, terms), after)
 
 
 def em_online(
@@ -72,42 +72,14 @@ def em_online(
     first: steps before it are given, and train nothing.
     stream: of sequences that go on.
   """
-  core, state, prepared, finish = _observe(model, x, mask, stream)
+  core, state, prepared, finish = look_inside(model, x, mask, stream, show=held)
   skipped = x.shape[1] - prepared.mask.shape[1]
   counted = prepared.mask & (prepared.number >= core.given)
   counted = counted & (jnp.arange(skipped, x.shape[1]) >= first)
   found, inference, optimizer = online_e_step(core, state, prepared, counted, updates)
   after, filtered, energy = found
   terms = finish(m_step(core, state, prepared, filtered))
-  return Trained(terms, _aligned(energy, terms), after, inference, optimizer)
-
-
-def _observe(
-  model: SequenceModel, x: Array, mask: Array, stream: Stream | None
-) -> tuple[StateSpaceModel, FilterState, Prepared, Callable[[StepTerms], StepTerms]]:
-  """Undoes the flows and looks at the observations.
-
-  Returns:
-    The core; its state before the first step, with the memory after the last one; the observations
-    as it sees them, the evidence held; and a function from the core's terms to the whole model's.
-  """
-  x, mask = model.without_padding(x, mask)
-  y, log_det = model.without_flows(x, mask)
-  skipped, core = x.shape[1] - y.shape[1], model.core
-  assert isinstance(core, StateSpaceModel)
-  state = core.initial_state(len(x)) if stream is None else core.continued_state(*stream)
-  state, prepared = filtering.prepare(core, state, y, mask[:, skipped:], show=held)
-
-  def finish(terms):
-    return terms.replace(log_det=log_det).padded_front(skipped).masked(mask)
-
-  return core, state, prepared, finish
-
-
-def _aligned(energy: Array, terms: StepTerms) -> Array:
-  """Returns F_t as long as the terms, with zeros where a step isn't scored."""
-  missing = terms.kl.shape[1] - energy.shape[1]
-  return jnp.where(terms.scored, jnp.pad(energy, [(0, 0), (missing, 0)]), 0.0)
+  return Trained(terms, aligned(energy, terms), after, inference, optimizer)
 
 
 # ---- M-step --------------------------------------------------------------------------------------
