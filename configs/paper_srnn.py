@@ -12,7 +12,7 @@ latent variables here too, drawn from a posterior that in variational EM nothing
 
 The rows `*_recipe` are what makes AVF train well here, and what `Iterative` does by default: the
 gated update of the paper's equations, no normalisation of the mean, and heads that begin at ±0.001,
-so that the first posterior is near the prior. With the update of the paper's code, `learned_sgd`
+so that the first posterior is near the prior; `direct_recipe` has such heads, too. With the update of the paper's code, `learned_sgd`
 with normalised means and Xavier heads, the first posterior is a hundred nats from it.
 """
 
@@ -65,6 +65,7 @@ ROWS = {
   'avf1_bptt': ({'num_iterations': 1}, {}),
   'avf1_observation': ({'num_iterations': 1, 'observation': True}, {}),
   'avf1_online': ({'num_iterations': 1}, {}),
+  'direct_recipe': ({**DIRECT, 'head_initialization': 'small'}, {}),
   'avf1_recipe': ({**RECIPE, 'num_iterations': 1}, {}),
   'avf5_recipe': ({**RECIPE, 'num_iterations': 5}, {}),
   'avf1_recipe_observation': ({**RECIPE, 'num_iterations': 1, 'observation': True}, {}),

@@ -169,6 +169,7 @@ AVF_3 = Table(
     'avf1_bptt': 'AVF-1, bptt',
     'avf1_observation': 'AVF-1 that also sees x_t and h_t, em',
     'avf1_from_residual': 'AVF-1 from direct RES_q, em',
+    'direct_recipe': 'direct, small heads, em',
     'avf1_recipe': 'AVF-1, recipe, em',
     'avf5_recipe': 'AVF-5, recipe, em',
     'avf1_recipe_observation': 'AVF-1, recipe, that also sees x_t and h_t, em',

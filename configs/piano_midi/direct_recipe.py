@@ -1,0 +1,11 @@
+"""Piano-midi.de: SRNN with direct inference, whose heads begin small as AVF's recipe has them.
+
+python launch/prepare_data.py --dataset=piano_midi --source=PATH
+python launch/train.py --config=configs/piano_midi/direct_recipe.py --workdir=runs/srnn
+"""
+
+from afslvm.configs import paper_srnn
+
+
+def get_config():
+  return paper_srnn.music('piano_midi', 'direct_recipe')
