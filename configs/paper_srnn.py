@@ -12,8 +12,9 @@ latent variables here too, drawn from a posterior that in variational EM nothing
 
 The rows `*_recipe` are what makes AVF train well here, and what `Iterative` does by default: the
 gated update of the paper's equations, no normalisation of the mean, and heads that begin at ±0.001,
-so that the first posterior is near the prior; `direct_recipe` has such heads, too. With the update of the paper's code, `learned_sgd`
-with normalised means and Xavier heads, the first posterior is a hundred nats from it.
+so that the first posterior is near the prior; `direct_recipe` has such heads, too. With the update
+of the paper's code, `learned_sgd` with normalised means and Xavier heads, the first posterior is a
+hundred nats from it.
 """
 
 from typing import NamedTuple
