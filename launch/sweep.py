@@ -1,9 +1,9 @@
 r"""Trains a config at every point of a grid, and makes one table of the results.
 
     python launch/sweep.py --config=configs/moving_digits/slvm.py --sweep_dir=runs/sweep \
-        --grid=optimizer.learning_rate=1e-3,3e-4 --grid=model.latent_size=8,16 --seeds=0,1 --jobs=2
+        --grid=optimizer.learning_rate=1e-3,3e-4 --grid=model.latent_shape=8,16 --seeds=0,1 --jobs=2
 
-Each run is launch/train.py in SWEEP_DIR/learning_rate=1e-3_latent_size=8_seed=0 and so on. Run
+Each run is launch/train.py in SWEEP_DIR/learning_rate=1e-3_latent_shape=8_seed=0 and so on. Run
 again, it resumes what was interrupted and skips what is done, also with more values or seeds.
 Every config is checked before anything starts. At the end the table is printed, and lies in
 SWEEP_DIR/results.md and results.json: validation, the test split where launch/evaluate.py has

@@ -8,7 +8,7 @@ import pytest
 
 from afslvm import building, cli
 from afslvm.evaluation import published
-from afslvm.objectives.objective import make_loss
+from afslvm.objectives.objective import Carried, make_loss
 from afslvm.reproduction.tables import AF_1
 from afslvm.training import loop
 from afslvm.training.experiment import Experiment
@@ -79,11 +79,11 @@ def test_paper_configs_have_gradients_of_the_right_shapes(config):
   variables = building.abstract_variables(parts.model, batch['x'].shape[1])
   params, state = variables['params'], {k: v for k, v in variables.items() if k != 'params'}
   loss = make_loss(parts.objective, parts.model, 'gauss256')
-  grads, (metrics, new_state) = jax.eval_shape(
-    jax.grad(loss, has_aux=True), params, state, batch, jax.random.key(0), 0
+  grads, (metrics, carried, _) = jax.eval_shape(
+    jax.grad(loss, has_aux=True), params, Carried(state), batch, jax.random.key(0), 0
   )
   assert (metrics['loss'].shape, metrics['loss'].dtype) == ((), np.float32)
-  for a, b in ((grads, params), (new_state, state)):
+  for a, b in ((grads, params), (carried.collections, state)):
     jax.tree.map(lambda a, b: np.testing.assert_equal((a.shape, a.dtype), (b.shape, b.dtype)), a, b)
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from afslvm.models.base import SequenceModel, StepTerms
-from afslvm.types import Array, PyTree
+from afslvm.types import Array, PyTree, ScalarOrArray
 
 
 def log_mean_exp(values: Array) -> Array:
@@ -20,7 +20,7 @@ def importance_bound(
   x: Array,
   mask: Array,
   keys: Array,
-  kl_weight: Array | float = 1.0,
+  kl_weight: ScalarOrArray = 1.0,
   mutable: tuple[str, ...] | None = None,
 ) -> tuple[Array, StepTerms, PyTree]:
   """log 1/K Σ_k Π_t p(x_t, z_t^k | ...) / q(z_t^k | ...), a bound for every K, tighter for more.
@@ -53,8 +53,8 @@ def importance_bound(
   return log_mean_exp(sums), terms, jax.tree.map(lambda value: jnp.mean(value, axis=0), updated)
 
 
-def tempered(terms: StepTerms, kl_weight: Array) -> Array:
-  """`StepTerms.log_weight` with log q - log p weighted; the terms' shape."""
+def tempered(terms: StepTerms, kl_weight: ScalarOrArray) -> Array:
+  """Returns `StepTerms.log_weight` with log q - log p weighted; the terms' shape."""
   if terms.latents is None:
     return terms.log_weight
   discount = (1.0 - kl_weight) * terms.latents.log_ratio

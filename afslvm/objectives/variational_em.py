@@ -119,7 +119,8 @@ def e_step(
   flat = flattened((filtered, prepared._replace(x=fixed.x, seen=fixed.seen), first))
   trained, prior = _trained(core.inference, apply, *flat)
   noise = flattened(_judging_noise(core, prepared.mask.shape))
-  energy = _judged(apply, trained, prior, *flattened((filtered.state, fixed)), noise)
+  states, steps = flattened((filtered.state, fixed))
+  energy = _judged(apply, trained, prior, states, steps, noise)
   return after, filtered, unflattened(energy, prepared.mask.shape)
 
 

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from afslvm import fast_cpu
-from afslvm.models import filtering
 from afslvm.models.base import SequenceModel
 from afslvm.performance import flops, slowest
 from afslvm.training import distributed, program, receipt
@@ -126,7 +125,7 @@ def decoder_pass(experiment: Experiment, seconds: float, at_once: bool) -> tuple
   def inputs(model):
     core, mask = model.core, jnp.ones((count, 1), bool)
     first, x = core.initial_state(count), jnp.zeros((count, 1, *core.event_shape))
-    seen = filtering.at_step(core.observe(first.memory, x, mask)[1], 0)
+    seen = jax.tree.map(lambda value: value[:, 0], core.observe(first.memory, x, mask)[1])
     return jnp.zeros((count, core.latent_size)), first.latent, seen
 
   def loss(params, inputs):

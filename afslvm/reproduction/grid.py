@@ -58,7 +58,7 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
 
 
 def folder_name(settings: dict[str, str], seed: str) -> str:
-  """'learning_rate=1e-3_latent_size=8_seed=0'; it stays when a grid gets more values."""
+  """'learning_rate=1e-3_latent_shape=8_seed=0'; it stays when a grid gets more values."""
   names = short_names(settings)
   words = []
   for key, value in settings.items():
