@@ -199,7 +199,6 @@ def build(
   check_data(data, builder, sequence_model)
   _check_gradients(sequence_model, objective, train)
   _check_inputs(sequence_model, data['dequantisation'])
-  _check_prior(sequence_model, objective, bool(data.get('stateful', False)))
   _check_first_scored(data, sequence_model, objective)
   _check_stateful(data, sequence_model, objective)
   train.check(stateful=data.get('stateful', False))
@@ -226,18 +225,6 @@ def _check_gradients(
     raise ConfigError(
       f"{place} moves the inference step by step, which a posterior that smooths is not; use 'em', "
       'or smoothing=0'
-    )
-
-
-def _check_prior(sequence_model: SequenceModel, objective: ObjectiveSettings, stateful: bool):
-  """A chain of prior draws is of whole sequences."""
-  core = sequence_model.core
-  if not isinstance(core, StateSpaceModel) or core.prior_conditioning == 'posterior':
-    return
-  if objective.bound == 'fivo' or stateful:
-    raise ConfigError(
-      f'model.prior_conditioning={core.prior_conditioning!r} scores whole sequences only: use '
-      "objective.bound=elbo or iwae and data.stateful=False, or 'posterior'"
     )
 
 

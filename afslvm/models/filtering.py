@@ -122,18 +122,6 @@ def replay(model: 'StateSpaceModel', state: PyTree, z: Array, prepared: Prepared
   return model._scan(step, state, (z, prepared), model.unroll)[1]
 
 
-def prior_chain(model: 'StateSpaceModel', state: PyTree, prepared: Prepared) -> PyTree:
-  """Returns the states before each step, [B, T, ...], that draws of the prior alone lead to."""
-  noise = normal_noise(model, 'chain', (*prepared.mask.shape, model.latent_size))
-
-  def step(model, state, inputs):
-    noise_t, prepared_t = inputs
-    z_t = model.prior(state, prepared_t.seen).sample(noise_t)
-    return move(model, state, z_t, prepared_t), state
-
-  return model._scan(step, state, (noise, prepared), model.unroll)[1]
-
-
 # ---- before it -----------------------------------------------------------------------------------
 
 
@@ -202,10 +190,7 @@ def score(
 def terms(model: 'StateSpaceModel', filtered: Filtered, prepared: Prepared) -> StepTerms:
   """Returns the terms of Eq. 20, [B, T], of all steps as one batch."""
   shape, flat = prepared.mask.shape, flattened((filtered, prepared))
-  followed = flat[0].state
-  if model.prior_conditioning == 'prior_chain':
-    followed = flattened(prior_chain(model, at_step(filtered.state, 0), prepared))
-  prior = model.prior(followed, flat[1].seen)
+  prior = model.prior(flat[0].state, flat[1].seen)
   features = free_energy.emit(model, flat[0].state, flat[0].z, flat[1])
   log_likelihood = model.likelihood.log_prob(features, flat[1].x, flat[1].mask)
   kl = jnp.sum(kl_normal(flat[0].posterior, prior), axis=-1)

@@ -22,7 +22,6 @@ from afslvm.models.filtering import FilterState, Prepared
 from afslvm.types import Array, PyTree, Temperature
 
 LEVELS = 256  # of 8-bit data
-PRIOR_CONDITIONINGS = ('posterior', 'prior_chain')
 
 
 class StateSpaceModel(SequenceModel, kw_only=True):
@@ -39,10 +38,6 @@ class StateSpaceModel(SequenceModel, kw_only=True):
       scored, so that a posterior that smooths can be used after them.
     clean_inputs: data x = (v + u) / 256 with uniform noise u are seen as v / 256 by everything but
       the likelihood; the bound is one of the same density, with less noise in what it depends on.
-    prior_conditioning: which latent variables the prior of a step follows: `posterior`, those that
-      the posterior drew, as the model says; `prior_chain`, draws of its own chain, which the code
-      of recurrent flows does. The latter bounds the likelihood of another model, whose latent
-      variables do not influence their successors' priors, and scores whole sequences only.
     unroll: steps of the scan that are compiled as one.
     remat: whether gradients compute steps again, to keep only the states between them.
   """
@@ -52,11 +47,9 @@ class StateSpaceModel(SequenceModel, kw_only=True):
   inference: Inference
   given: int = 0
   clean_inputs: bool = False
-  prior_conditioning: str = 'posterior'
   unroll: int = 1
   remat: bool = False
 
-  choices: ClassVar[dict[str, Any]] = {'prior_conditioning': PRIOR_CONDITIONINGS}
   limits: ClassVar[dict[str, Any]] = {'unroll': (1, None), 'given': (0, None)}
 
   # ---- what a leaf states -----------------------------------------------------------------------
@@ -141,8 +134,8 @@ class StateSpaceModel(SequenceModel, kw_only=True):
 
   @property
   def bound(self) -> str:
-    """See base class; one of another model is named so."""
-    return 'elbo' if self.prior_conditioning == 'posterior' else 'elbo-prior-chain'
+    """See base class."""
+    return 'elbo'
 
   @property
   def measure(self) -> str:
@@ -201,7 +194,6 @@ class StateSpaceModel(SequenceModel, kw_only=True):
     self, state: FilterState, x_t: Array, mask_t: Array | None = None
   ) -> tuple[FilterState, StepTerms]:
     """See base class."""
-    self._check_steps()
     mask_t = jnp.ones(x_t.shape[:1], bool) if mask_t is None else mask_t
     state, terms = filtering.score(self, state, x_t[:, None], mask_t[:, None])
     return state, filtering.at_step(terms, 0)
@@ -212,18 +204,9 @@ class StateSpaceModel(SequenceModel, kw_only=True):
 
   def advance(self, state: FilterState, prepared_t: Prepared) -> tuple[FilterState, StepTerms]:
     """See base class; memory and count of steps, which `prepare` went through, stay as they are."""
-    self._check_steps()
     prepared = jax.tree.map(lambda value: value[:, None], prepared_t)
     state, filtered = filtering.run(self, state, prepared)
     return state, filtering.at_step(filtering.terms(self, filtered, prepared), 0)
-
-  def _check_steps(self):
-    """Raises ValueError where no single step can be scored."""
-    if self.prior_conditioning != 'posterior':
-      raise ValueError(
-        f'prior_conditioning={self.prior_conditioning!r} scores whole sequences only, not steps or '
-        "particles; use 'posterior'"
-      )
 
   def condition(self, context: Array) -> FilterState:
     """See base class; nothing is decoded."""

@@ -102,7 +102,7 @@ class SVG(StateSpaceModel):
   skips: str = 'context'
   num_skip_frames: int = 5
 
-  choices: ClassVar = {**StateSpaceModel.choices, 'skips': SKIPS}
+  choices: ClassVar = {'skips': SKIPS}
   limits: ClassVar = {**StateSpaceModel.limits, 'num_skip_frames': (1, None)}
 
   def setup(self):

@@ -61,31 +61,6 @@ def test_with_clean_inputs_only_the_likelihood_sees_the_noise():
   assert np.all(np.asarray(noisy != b.latents.posterior.loc))
 
 
-# ---- a chain of prior draws ----------------------------------------------------------------------
-
-
-def test_a_prior_chain_follows_its_own_draws():
-  """By hand, for the prior N(transition z_{t-1}, noise²); it is no bound of this model."""
-  x = jnp.array(lg.sequences(3, 5), jnp.float32)
-  model = lg.make().copy(prior_conditioning='prior_chain')
-  chain = jax.random.normal(KEY, (3, 5, 2))
-  noise = {'latent': jax.random.normal(jax.random.key(1), (3, 5, 2)), 'chain': chain}
-  terms = model.apply({'noise': noise}, x)
-  transition, _, scale, _, first = lg.PARAMETERS
-  loc, spread, z = np.zeros((3, 2)), first, None
-  for t in range(5):
-    if t:
-      loc, spread = transition * z, scale
-    np.testing.assert_allclose(terms.latents.prior.loc[:, t], loc, rtol=1e-5, atol=1e-6)
-    z = loc + spread * np.asarray(chain[:, t])
-  plain = lg.make().apply({'noise': noise}, x)
-  np.testing.assert_array_equal(terms.latents.z, plain.latents.z)
-  np.testing.assert_allclose(terms.log_likelihood, plain.log_likelihood, rtol=1e-5)
-  assert model.bound == 'elbo-prior-chain'
-  with pytest.raises(ValueError, match='scores whole sequences only'):
-    model.apply({}, model.apply({}, 3, method='initial_state'), x[:, 0], method='step')
-
-
 # ---- initialisation ------------------------------------------------------------------------------
 
 
