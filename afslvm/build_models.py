@@ -128,6 +128,10 @@ def _state_space_model(
   spec['latent_shape'] = shape = _latent_shape(spec.get('latent_shape'), place)
   size = math.prod(shape)
   encoder = _encoder(_pop_section(spec, 'encoder', place), event_shape, f'{place}.encoder')
+  if cls is not SLVM and not (encoder is None or isinstance(encoder, MLP)):
+    raise ConfigError(
+      f'{place}.encoder.name: what this posterior is shown are no frames; use mlp or none'
+    )
   inference = _inference(
     _pop_section(spec, 'inference', place), f'{place}.inference', size, encoder
   )

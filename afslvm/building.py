@@ -57,8 +57,9 @@ def check_data(data: dict[str, Any], builder: Any, sequence_model: SequenceModel
     )
   if length <= sequence_model.num_context:
     raise ConfigError(
-      f"data.length={length} leaves nothing to score after the flows' "
-      f'{sequence_model.num_context} context steps; use {sequence_model.num_context + 1} or more'
+      f'data.length={length} leaves nothing to score after the first {sequence_model.num_context} '
+      f"steps, on which the model only conditions (flows' windows, model.given); use "
+      f'{sequence_model.num_context + 1} or more'
     )
 
 
@@ -198,6 +199,11 @@ def build(
   sequence_model = sequence_model.copy(value_range=VALUE_RANGES[builder.data_space])
   check_data(data, builder, sequence_model)
   _check_gradients(sequence_model, objective, train)
+  if train.accumulate > 1 and objective.free_nats:
+    raise ConfigError(
+      f'train.accumulate={train.accumulate} needs objective.free_nats=0.0: what costs nothing is a '
+      'mean over the whole batch'
+    )
   _check_inputs(sequence_model, data['dequantisation'])
   _check_first_scored(data, sequence_model, objective)
   _check_stateful(data, sequence_model, objective)
@@ -219,6 +225,8 @@ def _check_gradients(
     return
   if not isinstance(core, StateSpaceModel):
     raise ConfigError(f"{place} needs a model with latent variables; use 'bptt'")
+  if objective.is_online and not core.inference.num_trained:
+    raise ConfigError(f"{place}: this inference has no parameters to move; use 'em'")
   if objective.is_online and train.accumulate > 1:
     raise ConfigError(f'{place} needs train.accumulate=1: every step sees the whole batch')
   if objective.is_online and core.sees_future:

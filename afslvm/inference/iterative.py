@@ -116,7 +116,8 @@ class Iterative(Inference):
     log_scale_high: greatest log-scale of z.
     initialization: of the linear layers, one of `conv.INITIALIZATIONS` (paper's code: 'xavier').
     head_initialization: of those that give the changes δ; '' is the same (paper's code). With
-      'small' a fresh network leaves q near where it began, instead of a hundred nats from it.
+      'small' a fresh network leaves of q what its gates let through, half of it without a bias,
+      instead of moving it far from where it began.
   """
 
   start: Inference | None = None
@@ -212,7 +213,7 @@ class Iterative(Inference):
     prior: Normal,
     free_energy: StepFreeEnergy | None = None,
   ) -> Inferred:
-    """See base class (Algorithm 1, lines 4-7)."""
+    """See base class (Algorithm 1, lines 4-6)."""
     q = prior
     if self.start is not None:
       state, q, _ = self.start.infer(state, encoded, history, prior)

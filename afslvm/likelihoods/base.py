@@ -46,7 +46,7 @@ class HasErrors(Protocol):
   """A likelihood whose precision-weighted errors an inference network may see (AVF)."""
 
   def error(self, features: PyTree, x: Array) -> Array:
-    """Returns the gradient of log_prob by the mean or the logits, [N, *event]."""
+    """Returns standardised errors, [N, *event]: the gradient of log_prob by mean or logits."""
     ...
 
 

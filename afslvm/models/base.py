@@ -26,6 +26,7 @@ from afslvm.types import Array, EventShape, PyTree, Temperature
 
 # x_t [B, *event] -> x_t with every value inside the range of the data.
 Limit = Callable[[Array], Array]
+SOWN = ('visuals', 'diagnostics')  # collections that models fill when they are asked for
 
 
 class Latents(struct.PyTreeNode):
@@ -243,13 +244,17 @@ class SequenceModel(nn.Module):
     mask = jnp.ones(x.shape[:2], bool) if mask is None else mask
     return jnp.where(mask.reshape(mask.shape + (1,) * len(self.event_shape)), x, 0.0), mask
 
-  def initialize(self, x: Array) -> StepTerms:
-    """Creates all variables from one batch [B, T, *event], with data-dependent initialisation.
+  def initialize(self, x: Array, mask: Array | None = None) -> StepTerms:
+    """Creates all variables from one batch, with data-dependent initialisation.
+
+    Args:
+      x: [B, T, *event].
+      mask: bool [B, T], False at padding.
 
     Whatever doesn't run inside the scan over time, such as flows, encoders, decoders and
     likelihoods, is created by all steps of the batch, as training computes it.
     """
-    return self(x)
+    return self(x, mask)
 
   def generate(
     self, context: Array, num_steps: int, temperature: Temperature = 1.0, parallel: bool = False

@@ -65,7 +65,7 @@ class Filtered(NamedTuple):
 def filter_step(
   model: 'StateSpaceModel', carry: tuple[PyTree, PyTree], inputs: tuple[Prepared, Draws]
 ) -> tuple[tuple[PyTree, PyTree], Filtered]:
-  """Takes one step of AVF Algorithm 1, lines 3-9.
+  """Takes one step of AVF Algorithm 1, lines 4-6, and draws z_t.
 
   The compiler drops whatever of it nobody uses, such as the prior of a posterior that sees none.
   """

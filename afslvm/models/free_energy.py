@@ -52,10 +52,10 @@ def of_step(
     arguments = state, prior, q, prepared, noise[:, i]
     return module.apply(variables, *arguments, method=function, mutable=mutable)[0]
 
-  return StepFreeEnergy(lambda q, i: apply(_estimate, q, i), lambda q, i: apply(_errors, q, i))
+  return StepFreeEnergy(lambda q, i: apply(estimate, q, i), lambda q, i: apply(_errors, q, i))
 
 
-def _estimate(
+def estimate(
   model: 'StateSpaceModel',
   state: PyTree,
   prior: Normal,
@@ -85,7 +85,9 @@ def _errors(
   """Returns precision-weighted errors of x_t [N, *event], averaged over noise [N, S, Z]."""
   del prior
   likelihood = model.likelihood
-  assert isinstance(likelihood, HasErrors)
+  if not isinstance(likelihood, HasErrors):
+    name = type(likelihood).__name__
+    raise ValueError(f'errors=True: {name} has no precision-weighted errors; use errors=False')
 
   def error(noise):
     return likelihood.error(emit(model, state, q.sample(noise), prepared), prepared.x)

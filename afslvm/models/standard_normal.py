@@ -24,7 +24,8 @@ class StandardNormal(SequenceModel):
   def predict(
     self, state: Array, temperature: Temperature = 1.0, limit: Limit | None = None
   ) -> tuple[Array, Array]:
-    """Draws x_t, which is temperature * noise."""
+    """Draws x_t, which is temperature * noise; of a pair the second is that of observations."""
+    temperature = temperature[1] if isinstance(temperature, tuple) else temperature
     shape = (state.shape[0], *self.event_shape)
     x_t = temperature * jax.random.normal(self.make_rng('sample'), shape)
     return state, limit(x_t) if limit else x_t
@@ -36,6 +37,7 @@ class StandardNormal(SequenceModel):
 
   def continue_in_parallel(self, context: Array, num_steps: int, temperature: Temperature) -> Array:
     """Draws all steps at once."""
+    temperature = temperature[1] if isinstance(temperature, tuple) else temperature
     shape = (context.shape[0], num_steps, *self.event_shape)
     return temperature * jax.random.normal(self.make_rng('sample'), shape)
 

@@ -30,14 +30,18 @@ class StateSpaceModel(SequenceModel, kw_only=True):
   `state` is what earlier latent variables decided, `memory` and `seen` are functions of
   observations alone. Each is any pytree of arrays with a leading [B].
 
+  Networks with dropout belong in `observe`, and those with batch statistics there or in `emission`:
+  prior and transition are evaluated more than once for a step.
+
   Attributes:
     latent_shape: the shape of z_t, (Z,) or (h, w, c).
     likelihood: p(x_t | emission).
     inference: q(z_t | ...).
     given: the first steps that are only conditioned on: they draw no latent variable and are not
       scored, so that a posterior that smooths can be used after them.
-    clean_inputs: data x = (v + u) / 256 with uniform noise u are seen as v / 256 by everything but
-      the likelihood; the bound is one of the same density, with less noise in what it depends on.
+    clean_inputs: data x = (v + u) / 256 with uniform noise u are seen as v / 256 by all networks of
+      observations, and as x by the likelihood alone; the bound is one of the same density, with
+      less noise in what it depends on.
     unroll: steps of the scan that are compiled as one.
     remat: whether gradients compute steps again, to keep only the states between them.
   """
@@ -238,4 +242,6 @@ class StateSpaceModel(SequenceModel, kw_only=True):
 
   def inputs(self, x: Array) -> Array:
     """Returns observations as everything but the likelihood sees them."""
-    return jnp.floor(x * LEVELS) / LEVELS if self.clean_inputs else x
+    if not self.clean_inputs:
+      return x
+    return jnp.clip(jnp.floor(x * LEVELS), 0, LEVELS - 1) / LEVELS

@@ -177,6 +177,10 @@ class SVG(StateSpaceModel):
     """The frame predictor moves on."""
     return self.predictor(state, join((seen_t.h_tm1, z_t)))[0]
 
+  def skip(self, state: Carry, seen_t: Seen) -> Carry:
+    """A frame that is only given moves the predictor, with z_t = 0."""
+    return self.transition(state, jnp.zeros((len(seen_t.h), self.latent_size)), seen_t)
+
   @property
   def prior_log_scale_bounds(self) -> tuple[float, float] | None:
     """See base class."""

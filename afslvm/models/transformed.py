@@ -122,6 +122,18 @@ class Transformed(SequenceModel):
     """See base class."""
     return TransformedState(self.initial_past(batch_size), self.base.initial_state(batch_size))
 
+  def condition(self, context: Array) -> TransformedState:
+    """See base class; the base model is conditioned on all of y at once."""
+    past = self.initial_past(len(context))
+    if not context.shape[1]:
+      return TransformedState(past, self.base.initial_state(len(context)))
+
+    def push(model, past, x_t):
+      return model.push(past, x_t), ()
+
+    past, _ = self._scan(push, past, context)
+    return TransformedState(past, self.base.condition(self.normalize(context)))
+
   def step(
     self, state: TransformedState, x_t: Array, mask_t: Array | None = None
   ) -> tuple[TransformedState, StepTerms]:

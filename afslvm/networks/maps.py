@@ -12,7 +12,7 @@ from afslvm.types import Array, PyTree
 
 
 class MapNetwork(nn.Module):
-  """3 x 3 convolutions with an activation each, on maps of one size: an MLP at every place.
+  """3 x 3 convolutions with an activation each, on maps of one size.
 
   Attributes:
     features: channels of every layer.

@@ -91,6 +91,8 @@ class ParticleFilter:
     with fast_cpu.in_loop():
       cloud, outputs = jax.lax.scan(step, self._start(variables, x.shape[0]), inputs)
     size, due, terms = jax.tree.map(jnp.transpose, outputs)
+    # Steps that the core only conditions on have no log-determinant either.
+    counted = counted & (terms.scored > 0.5)  # a mean over particles, which agree
     bound = cloud.bound + log_mean_exp(cloud.log_weights)
     bound = bound - jnp.sum(jnp.where(counted, log_det, 0.0), axis=1)
     terms = terms.replace(log_det=log_det, scored=counted).masked(counted)

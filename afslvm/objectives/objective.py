@@ -52,7 +52,7 @@ class ObjectiveSettings(KLSettings):
     overshooting_weight: of each divergence of two and more steps.
     gradients: `bptt`, of the bound itself, through time; `em`, variational EM, where the inference
       network is trained by the free energy of each step alone; `em_online`, the same with an update
-      of the inference network after every step of a sequence, as in the AVF paper's Algorithm 1.
+      of the inference network after every step of a sequence, as in the AVF paper's code.
   """
 
   bound: str = 'elbo'

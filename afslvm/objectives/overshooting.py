@@ -30,8 +30,8 @@ def overshoot(
 
   Returns:
     The terms [B, T], and for each step (KL_1 + weight Σ_d KL_d) / D, where D is at most the number
-    of steps that there are before; [B, T], zero where none is scored. The posterior gets gradient
-    by KL_1 only.
+    of steps that there are before; [B, T], zero where none is scored. q(z_t) has gradient from its
+    own KL_1 only; earlier draws have it, too, as the states that rollouts start from.
   """
   core, state, prepared, finish = look_inside(model, x, mask)
   shape = prepared.mask.shape

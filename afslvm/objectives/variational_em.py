@@ -3,7 +3,10 @@
 AVF paper Algorithm 1: in every step of a sequence inference minimises the free energy F_t of that
 step alone, everything else held (E-step, Eq. 13); the generative parameters take the draws of the
 posterior as given (M-step). `em` moves the inference network once per batch; `em_online`, like the
-paper, after every step of the sequences in it, by an optimiser of its own.
+paper's code, after every step of the sequences in it, by an optimiser of its own.
+
+In training BatchNorm takes the statistics of what it is shown: in the filter those of a step, in
+the judgement of `em` and in the M-step those of all steps.
 
 These functions run inside `model.apply`, on a bound model with any number of flows around one with
 latent variables.
@@ -73,6 +76,10 @@ def em_online(
     stream: of sequences that go on.
   """
   core, state, prepared, finish = look_inside(model, x, mask, stream, show=held)
+  if core.sees_future or not core.inference.num_trained:
+    raise ValueError(
+      'em_online moves the parameters of an inference step by step: this one smooths, or has none'
+    )
   skipped = x.shape[1] - prepared.mask.shape[1]
   counted = prepared.mask & (prepared.number >= core.given)
   counted = counted & (jnp.arange(skipped, x.shape[1]) >= first)
@@ -131,7 +138,7 @@ def online_e_step(
   counted: Array,
   updates: OnlineUpdates,
 ) -> tuple[tuple[FilterState, Filtered, Array], PyTree, PyTree]:
-  """Filters, and moves the inference's parameters after every step (Algorithm 1, line 10).
+  """Filters, and moves the inference's parameters after every step as the paper's code does.
 
   Args:
     core: bound.
@@ -146,21 +153,25 @@ def online_e_step(
   shape, fixed = prepared.mask.shape, held(prepared)
   evidence = held(core.evidence(prepared.seen))
   inputs = fixed, evidence, filtering.draw(core, shape), _judging_noise(core, shape), counted
+  inputs = (
+    *jax.tree.map(lambda value: jnp.moveaxis(value, 1, 0), inputs),
+    _dropout_keys(core, shape),
+  )
 
   def step(carry, inputs):
     (latent, inference), params, optimizer = carry
-    prepared_t, evidence_t, draws_t, noise_t, counted_t = inputs
+    prepared_t, evidence_t, draws_t, noise_t, counted_t, rngs_t = inputs
 
     def encode(module, params=params):
       shown = jax.tree.map(lambda value: value[:, None], (evidence_t, prepared_t.mask))
       return filtering.at_step(module.inference.encode(*shown), 0)
 
-    apply = _with_held_variables(core, params)
+    apply = _with_held_variables(core, params, rngs_t)
     now = prepared_t._replace(encoded=apply(encode))
     after, found = held(apply(filtering.filter_step, (latent, inference), (now, draws_t)))
 
     def objective(params):
-      own = _with_held_variables(core, params)
+      own = _with_held_variables(core, params, rngs_t)
       seen = prepared_t._replace(encoded=own(encode))
       first = own(lambda module: module.inference.initial_state(len(counted_t)))
       trained, prior = own(lambda module: _trained(module.inference, apply, found, seen, first))
@@ -176,7 +187,6 @@ def online_e_step(
     )
     return (after, params, optimizer), (found, energy)
 
-  inputs = jax.tree.map(lambda value: jnp.moveaxis(value, 1, 0), inputs)
   params = held(core.inference.variables.get('params', {}))
   start = (held((state.latent, state.inference)), params, updates.state)
   with fast_cpu.in_loop():
@@ -186,19 +196,30 @@ def online_e_step(
   return (after, filtered, held(energy)), params, optimizer
 
 
-def _with_held_variables(core: StateSpaceModel, inference: PyTree = None) -> Callable[..., Any]:
+def _dropout_keys(core: StateSpaceModel, batch_and_steps: tuple[int, ...]) -> dict[str, Array]:
+  """Returns a key of the stream `dropout` for each step, where dropout is active."""
+  if not core.has_rng('dropout'):
+    return {}
+  return {'dropout': jax.random.split(core.make_rng('dropout'), batch_and_steps[1])}
+
+
+def _with_held_variables(
+  core: StateSpaceModel, inference: PyTree = None, rngs: dict[str, Array] | None = None
+) -> Callable[..., Any]:
   """Returns apply(function, *arguments) -> function(model, *arguments), whose variables are held.
 
   Args:
-    core: bound; in training its decoder takes the batch statistics, and learns none.
+    core: bound; in training its networks take the statistics of what they see, and learn none.
     inference: parameters of the inference that stand for its own, and are not held.
+    rngs: keys of the stream `dropout`; None draws one, where dropout is active.
   """
   module, variables = core.unbind()
   variables = held(variables)
   if inference is not None:
     variables = {**variables, 'params': {**variables['params'], 'inference': inference}}
   mutable = ['batch_stats'] if core.is_mutable_collection('batch_stats') else []
-  rngs = {'dropout': core.make_rng('dropout')} if core.has_rng('dropout') else {}
+  if rngs is None:
+    rngs = {'dropout': core.make_rng('dropout')} if core.has_rng('dropout') else {}
 
   def apply(function, *arguments):
     return module.apply(variables, *arguments, method=function, mutable=mutable, rngs=rngs)[0]
@@ -249,10 +270,14 @@ def _judged(
   noise: Array,
 ) -> Array:
   """Returns the mean of F_t over the trained estimates of q, [N], everything but q held."""
+  if len(trained) != noise.shape[1]:
+    raise ValueError(
+      f'num_trained={noise.shape[1]}, and there are {len(trained)} trained estimates'
+    )
   if not trained:
     return jnp.zeros(len(prepared.mask))
-
-  def value(module, q, i):
-    return free_energy.of_step(module, state, prior, prepared, noise).value(q, i)
-
-  return sum(apply(value, q, i) for i, q in enumerate(trained)) / len(trained)
+  each = [
+    apply(free_energy.estimate, state, prior, q, prepared, noise[:, i])
+    for i, q in enumerate(trained)
+  ]
+  return sum(each) / len(each)

@@ -37,7 +37,9 @@ def first_state(experiment: Experiment, batch: Batch, mesh: Mesh) -> TrainState:
     x = preprocessing.dequantise(key, batch['x'], experiment.dequantisation)
     use_ema = experiment.optimizer.ema_decay > 0
     rows = experiment.stream_rows
-    return create_state(experiment.model, optimizer, x, experiment.seed, use_ema, rows, online)
+    return create_state(
+      experiment.model, optimizer, x, experiment.seed, use_ema, rows, online, batch['mask']
+    )
 
   # This runs once: on CPU, optimising the draws of a hundred arrays takes far longer than drawing.
   on_cpu = jax.default_backend() == 'cpu'

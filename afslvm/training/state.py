@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from afslvm.models.base import SequenceModel
+from afslvm.models.base import SOWN, SequenceModel
 from afslvm.objectives.objective import Carried, OnlineSettings
 from afslvm.training import randomness
 from afslvm.training.optimizer import make_optimizers
@@ -39,6 +39,7 @@ def create_state(
   use_ema: bool = False,
   stream_rows: int = 0,
   online: OnlineSettings | None = None,
+  mask: Array | None = None,
 ) -> TrainState:
   """Returns the state before the first step.
 
@@ -50,11 +51,12 @@ def create_state(
     use_ema: whether a moving average is kept.
     stream_rows: rows of a batch whose model state goes on in the next one; 0 if none does.
     online: of `em_online`, whose optimiser's state is part of it.
+    mask: bool [B, T], False at padding of x.
   """
   params_key, sample_key = jax.random.split(randomness.stream(seed, 'initialisation'))
-  variables = model.init({'params': params_key, 'sample': sample_key}, x, method='initialize')
+  variables = model.init({'params': params_key, 'sample': sample_key}, x, mask, method='initialize')
   params = variables.pop('params', {})
-  collections = {name: variables[name] for name in variables if name != 'visuals'}
+  collections = {name: variables[name] for name in variables if name not in SOWN}
   carried = Carried(collections)
   if stream_rows:
     stream = model.apply({'params': params}, stream_rows, method='initial_state')

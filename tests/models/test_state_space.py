@@ -9,6 +9,7 @@ import pytest
 from afslvm.models import filtering
 from afslvm.models.transformed import Bijection, Transformed
 from afslvm.networks.mlp import join
+from afslvm.networks.recurrent import Recurrence
 from tests import constructors, oracles
 from tests import linear_gaussian as lg
 
@@ -61,6 +62,28 @@ def test_with_clean_inputs_only_the_likelihood_sees_the_noise():
   assert np.all(np.asarray(noisy != b.latents.posterior.loc))
 
 
+def test_clean_inputs_have_no_level_above_the_highest():
+  model = constructors.conv_srnn(clean_inputs=True)
+  np.testing.assert_array_equal(model.inputs(jnp.array([0.0, 0.999, 1.0])) * 256, [0, 255, 255])
+
+
+# ---- contexts under flows ----------------------------------------------------------------------
+
+
+def test_a_context_under_a_flow_is_filtered_as_it_would_be_without():
+  """All of it at once, so that a posterior that smooths sees what comes later."""
+  base = constructors.srnn('gru', inference=constructors.direct(backward=Recurrence(3, 'gru')))
+  base = base.copy(posterior_sees_latent=True)
+  model = Scaled(constructors.VECTOR, base=base)
+  x = constructors.data(model)
+  variables = constructors.randomized(model, x)
+  inner = {'params': variables['params']['base'], **constructors.given_noise(base, 0.4)}
+  given = {**variables, **constructors.given_noise(model, 0.4)}
+  found = model.apply(given, x, method='condition').base
+  expected = base.apply(inner, x / 2, method='condition')
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, expected)
+
+
 # ---- initialisation ------------------------------------------------------------------------------
 
 
@@ -84,7 +107,13 @@ def test_initialisation_sees_the_conditioning_of_every_step(inference, flow):
     model = constructors.flows(1, constructors.dense(), base=model)
   x = constructors.data(model)
   keys = {'params': KEY, 'sample': KEY}
-  variables = jax.jit(lambda x: model.init(keys, x, method='initialize', mutable=('params',)))(x)
+  initialize = jax.jit(
+    lambda *data: model.init(keys, *data, method='initialize', mutable=('params',))
+  )
+  variables = initialize(x, jnp.ones(x.shape[:2], bool))
+  padded = jnp.concatenate([x, jnp.full_like(x, jnp.nan)], axis=1)
+  finite = initialize(padded, jnp.arange(2 * x.shape[1]) < jnp.full((len(x), 1), x.shape[1]))
+  assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(finite))
   params = variables['params']['base'] if flow else variables['params']
 
   def features(model, x):

@@ -256,3 +256,20 @@ def test_resampling_takes_the_whole_state_along():
   np.testing.assert_array_equal(found['a'], [[0, 1], [0, 3], [0, 5]])
   np.testing.assert_array_equal(found['b'][:, 0], [[0, 1]] * 3)
   np.testing.assert_array_equal(found['b'][:, 1], state['b'][:, 1])
+
+
+@pytest.mark.parametrize('flow', [False, True])
+def test_given_steps_weigh_nothing_in_any_bound(flow):
+  """With one particle the bound is that of one sample, on the same noise, of the same steps."""
+  model = constructors.srnn(given=2)
+  if flow:
+    model = constructors.flows(1, constructors.dense(), base=model)
+  x = constructors.data(model, steps=7)
+  mask = jnp.ones(x.shape[:2], bool).at[0, 5:].set(False)
+  variables = constructors.randomized(model, x)
+  # Noise of one step, and the same for all.
+  given = {**variables, **constructors.given_noise(model, 0.4)}
+  filtered = fivo.ParticleFilter(model, 1)(given, x, mask, jax.random.key(0))
+  expected = constructors.apply(model, given, x, mask)
+  np.testing.assert_array_equal(filtered.terms.scored[:, -5:], expected.scored[:, -5:])
+  np.testing.assert_allclose(filtered.bound, expected.log_weight.sum(axis=1), rtol=1e-4)

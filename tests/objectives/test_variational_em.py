@@ -164,7 +164,7 @@ def online(params, rate, optimizer=None, **options):
   return {'updates': updates, **options}
 
 
-def test_online_updates_are_those_of_algorithm_1():
+def test_online_updates_by_hand():
   """One parameter, by hand: s moves by its slope in a step before the next one sees it.
 
   The slope of F_t is precision_t s.
@@ -240,3 +240,41 @@ def test_steps_that_nobody_is_scored_at_move_nothing():
   assert moved(mask) == 4
   assert moved(mask, first=1) == 3
   assert moved(mask.at[:, 2:].set(False)) == 2
+
+
+def test_dropout_of_the_inference_is_another_one_at_every_step():
+  """Where all steps of a sequence are the same, its posteriors differ by dropout alone."""
+  model = constructors.srnn(inference=constructors.direct(dropout=0.5, activation='tanh'))
+  x = jnp.broadcast_to(constructors.data(model, steps=1), (3, 6, 3))
+  variables = constructors.randomized(model, x)
+  zeros = jax.tree.map(jnp.zeros_like, variables['params']['recurrence'])  # h is always the same
+  params = {**variables['params'], 'recurrence': zeros}
+  given = {'params': params, **constructors.given_noise(model, 0.0)}
+  options = online(params['inference'], 0.0)
+  rngs = {'sample': KEY, 'dropout': jax.random.key(1)}
+
+  def run(module, x, mask):
+    return variational_em.em_online(module, x, mask, **options)
+
+  mask = jnp.ones(x.shape[:2], bool)
+  posterior = model.apply(given, x, mask, method=run, rngs=rngs).terms.latents.posterior.loc
+  steps = {tuple(np.asarray(posterior[:, t]).ravel().round(6)) for t in range(6)}
+  assert len(steps) == 6
+
+
+@pytest.mark.parametrize('inference', ['smoothing', 'without parameters'])
+def test_online_updates_need_something_to_move(inference):
+  own = constructors.avf(update_rule='sgd')
+  if inference == 'smoothing':
+    own = constructors.MODELS['srnn smoothing']().inference.copy()
+  model = constructors.srnn(inference=own)
+  x = constructors.data(model, steps=3)
+  variables = {**constructors.randomized(model, x), **constructors.given_noise(model, 0.4)}
+  with pytest.raises(ValueError, match='this one smooths, or has none'):
+    model.apply(
+      variables,
+      x,
+      jnp.ones(x.shape[:2], bool),
+      method=variational_em.em_online,
+      **online(variables['params'].get('inference', {}), 0.1),
+    )

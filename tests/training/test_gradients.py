@@ -38,10 +38,10 @@ def with_remat(model):
   return model.copy(flow=model.flow.copy(conditioner=conditioner))
 
 
-def compiled_and_run(model, params, batch, **options):
+def compiled_and_run(model, params, batch, gradients='bptt', **options):
   """The program of the gradient, and what it gives."""
   state, *others = ARGUMENTS
-  loss = make_loss(ObjectiveSettings(), model, 'gauss256')
+  loss = make_loss(ObjectiveSettings(gradients=gradients), model, 'gauss256')
   gradient = jax.jit(make_gradient(loss, 'gauss256', **options))
   program = gradient.lower(params, state, batch, *others).compile()
   return program, program(params, state, batch, *others)
@@ -57,11 +57,14 @@ def assert_same(found, expected, tolerance=1e-4):
     np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
 
 
-@pytest.mark.parametrize('name', some_of(['flow', 'avf'], ['flow']))
-def test_going_through_in_parts_changes_nothing(name):
+@pytest.mark.parametrize(
+  ('name', 'gradients'),
+  some_of([('flow', 'bptt'), ('avf', 'bptt'), ('avf', 'em')], [('flow', 'bptt'), ('avf', 'em')]),
+)
+def test_going_through_in_parts_changes_nothing(name, gradients):
   params, batch = case(MODELS[name])
-  _, expected = compiled_and_run(MODELS[name], params, batch)
-  _, found = compiled_and_run(MODELS[name], params, batch, accumulate=2)
+  _, expected = compiled_and_run(MODELS[name], params, batch, gradients)
+  _, found = compiled_and_run(MODELS[name], params, batch, gradients, accumulate=2)
   assert_same(found, expected)
 
 
