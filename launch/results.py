@@ -5,7 +5,7 @@
     python launch/results.py --add=runs/digits/table.json
 
 --add keeps a measured table as docs/results/DATASET_SCALE.json first, of the AVF paper as
-TABLE_DATASET_SCALE.json: the README's marks are results:avf_3_jsb_paper and so on.
+TABLE_DATASET_SCALE.json: the README names it so in the comment above its table.
 """
 
 import pathlib

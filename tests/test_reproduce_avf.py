@@ -13,7 +13,16 @@ from afslvm.errors import ConfigError
 from afslvm.evaluation import contract as contract_lib
 from afslvm.evaluation import published
 from afslvm.evaluation.sequence_references import INDEPENDENT, MARKOV
-from afslvm.reproduction import avf_figures, folders, markdown_steps, pages, plan, table, tables
+from afslvm.reproduction import (
+  avf_figures,
+  folders,
+  markdown_steps,
+  pages,
+  plan,
+  selection,
+  table,
+  tables,
+)
 from tests import reproduced
 
 CONFIGS = sorted(
@@ -217,7 +226,7 @@ def test_numbers_are_per_step_and_per_sequence(music_table):
 
 
 def test_costs_are_at_equal_steps_and_at_equal_time(music_table):
-  text = markdown_steps.summary(music_table)
+  text = markdown_steps.page(music_table)
   assert cells(text, 'direct, em', 2)[1:] == (
     ['100', '100', '1000', '1.00', '1 min 40 s', '8.500', '8.500']
   )
@@ -234,6 +243,20 @@ def test_the_paper_stands_beside_its_own_sequences(music_table):
   text = pages.page({**music_table, 'columns': {**music_table['columns'], 'test': column}})
   assert cells(text, 'direct, em', 0)[-2:] == ['6.92', '7.06']
   assert cells(text, 'AVF-5, em', 0)[-2:] == ['–', '–']
+
+
+def test_rows_for_the_readme(music_table):
+  column = music_table['columns']['test']
+  column |= {'published': {'direct': 6.92, 'avf1': 6.97}, 'published_factor': 1.02}
+  values = {**music_table, 'columns': {**music_table['columns'], 'test': column}}
+  direct, avf1, avf5 = selection.rows(values, ['direct', 'avf1', 'avf5'])
+  assert direct.data.endswith(', nats/step')
+  assert [row.model for row in (direct, avf1)] == ['SRNN: direct, em', 'SRNN: AVF-1, em']
+  assert [row.paper for row in (direct, avf1, avf5)] == ['7.06', '7.11', '–']
+  assert (avf1.ours, avf1.time) == ('≤ 7.000 ± 0.000', '3 min 20 s')
+  recipe = {**values['rows'][1], 'row': 'avf1_recipe'}
+  [found] = selection.rows({**values, 'rows': [recipe]}, ['avf1_recipe'])
+  assert found.paper == avf1.paper
 
 
 def test_files_of_kept_tables_do_not_collide(music_table):

@@ -8,7 +8,7 @@ import pytest
 
 from afslvm.errors import ConfigError
 from afslvm.evaluation.contract import LikelihoodResult
-from afslvm.reproduction import claims, documents, markdown, pages, table, tables
+from afslvm.reproduction import claims, documents, markdown, pages, selection, table, tables
 from tests import reproduced
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -182,7 +182,7 @@ def repository(tmp_path, digits):
   (tmp_path / documents.TABLES).mkdir(parents=True)
   (tmp_path / 'table.json').write_text(json.dumps(digits))
   (tmp_path / 'README.md').write_text(
-    '# x\n<!-- results:moving_digits_small -->\n<!-- /results -->\nend\n'
+    '# x\n<!-- results\nmoving_digits_small: slvm slvm_af2\n-->\n<!-- /results -->\nend\n'
   )
   return tmp_path
 
@@ -191,18 +191,67 @@ def test_documents_are_filled_once(repository):
   documents.add(repository, repository / 'table.json')
   assert documents.write(repository) == [documents.PAGE, pathlib.Path('README.md')]
   readme = (repository / 'README.md').read_text()
-  assert readme.startswith('# x\n<!-- results:moving_digits_small -->\nmoving_digits 16x16x1: ')
+  assert readme.startswith('# x\n<!-- results\nmoving_digits_small: slvm slvm_af2\n-->\n| data')
   assert readme.endswith('|\n<!-- /results -->\nend\n')
   assert '| SLVM + 2-AF |' in readme
-  assert '## Table 1 of the AF paper on moving_digits' in (repository / documents.PAGE).read_text()
+  assert '1-AF' not in readme
+  page = (repository / documents.PAGE).read_text()
+  assert '## Table 1 of the AF paper on moving_digits' in page
+  assert page.count(markdown.LEGEND) == 1
   assert documents.write(repository) == []
   (repository / 'README.md').write_text(readme.replace('≤ 2.300', '≤ 1.300'))
   assert list(documents.differing(repository)) == [pathlib.Path('README.md')]
 
 
-def test_a_mark_without_a_table_is_an_error(repository):
-  with pytest.raises(ConfigError, match=r'README.md asks for results:moving_digits_small'):
+def test_notes_of_people_stand_below_the_title_of_their_table(repository):
+  documents.add(repository, repository / 'table.json')
+  (repository / documents.TABLES / 'moving_digits_small.md').write_text('A word on it.\n')
+  (repository / documents.TABLES / 'trials.md').write_text('## Trials\n\nWithout a table.\n')
+  documents.write(repository)
+  page = (repository / documents.PAGE).read_text()
+  assert 'scale small\n\nA word on it.\n\nmoving_digits 16x16x1: ' in page
+  assert page.endswith('\n\n## Trials\n\nWithout a table.\n')
+
+
+def test_marks_that_name_nothing_are_errors(repository):
+  with pytest.raises(ConfigError, match=r'README.md asks for results of moving_digits_small'):
     documents.generated(repository)
+  documents.add(repository, repository / 'table.json')
+  readme = (repository / 'README.md').read_text()
+  (repository / 'README.md').write_text(readme.replace('slvm_af2', 'slvm_af3'))
+  with pytest.raises(
+    ConfigError, match=r'slvm_af3 of moving_digits_small.*did you mean "slvm_af2"'
+  ):
+    documents.generated(repository)
+
+
+# ---- a few rows for the README -------------------------------------------------------------------
+
+
+def test_rows_of_frames(digits):
+  af1, slvm = selection.rows(digits, ['af1', 'slvm'])
+  assert af1 == selection.Row(
+    data='moving_digits 16x16x1, frames 6..15, nats/dim',
+    model='1-AF',
+    paper='–',
+    ours='2.600 ± .010',
+    seeds='1',
+    config='`configs/moving_digits/af1.py`',
+    steps='50',
+    time=af1.time,
+  )
+  assert (slvm.seeds, slvm.ours[:7]) == ('3', '≤ 2.533')
+  text = selection.rendered([af1, slvm])
+  assert text.count('frames 6..15') == 1
+  assert text.splitlines()[-1].startswith('|  | SLVM | – | ≤ 2.533')
+
+
+def test_rows_stand_beside_the_paper_on_the_frames_that_it_scored():
+  runs = [reproduced.finished(row, data=reproduced.KTH) for row in ('af1', 'af2')]
+  values = table.build(runs, {**reproduced.ABOUT, 'dataset': 'kth', 'scale': 'paper'})
+  af1, af2 = selection.rows(values, ['af1', 'af2'])
+  assert ('frames 3..12' in af1.data, af1.paper) == (True, '3.34')
+  assert ('frames 6..15' in af2.data, af2.paper) == (True, '3.35')
 
 
 def test_only_measurements_are_kept(repository, digits):

@@ -1,7 +1,15 @@
-"""Documents whose tables are generated: docs/results.md, and marked places in the README.
+"""Documents whose tables are generated: docs/results.md, and the table of results in the README.
 
-Measured tables lie in docs/results/NAME.json, each a `table.json` of `launch/reproduce.py`. What
-stands between `<!-- results:NAME -->` and `<!-- /results -->` in a document is made from them.
+Measured tables lie in docs/results/NAME.json, each a `table.json` of `launch/reproduce.py`. What a
+person has to say about one lies in NAME.md beside it; a NAME.md without a table is a section of its
+own at the end of the page. In the README the rows to show are named in a comment,
+
+    <!-- results
+    avf_3_jsb_paper: direct avf1
+    -->
+    <!-- /results -->
+
+and the table stands between its two marks.
 """
 
 import pathlib
@@ -11,43 +19,73 @@ from typing import Any
 
 from afslvm import files
 from afslvm.errors import ConfigError, nearest
-from afslvm.reproduction import markdown, pages
+from afslvm.reproduction import markdown, pages, selection
 
 TABLES, PAGE = pathlib.Path('docs/results'), pathlib.Path('docs/results.md')
 DOCUMENTS = (pathlib.Path('README.md'),)
-MARKED = re.compile(r'(<!-- results:([\w.-]+) -->\n).*?(<!-- /results -->)', re.DOTALL)
-INTRODUCTION = """# Measured tables
+MARKED = re.compile(r'(<!-- results\n(.*?)-->\n).*?(<!-- /results -->)', re.DOTALL)
+INTRODUCTION = f"""# Measured tables
 
 Made by `python launch/results.py` from the files in `docs/results/`, which are tables as
 `launch/reproduce.py` writes them; a test says that they agree.
+
+## How to read them
+
+{pages.legends()}
 """
 
 
 def generated(root: pathlib.Path) -> dict[pathlib.Path, str]:
-  """Every document as it should be, by path below `root`.
+  """Returns every document as it should be, by path below `root`.
 
   Raises:
     ConfigError: a table that can't be read, or a mark that names none.
   """
   tables = {path.stem: read(path) for path in sorted((root / TABLES).glob('*.json'))}
-  parts = [f'{pages.page(table).rstrip()}\n'.replace('# ', '## ', 1) for table in tables.values()]
-  documents = {PAGE: '\n'.join([INTRODUCTION, *parts])}
+  notes = {path.stem: _note(path) for path in sorted((root / TABLES).glob('*.md'))}
+  parts = [_section(table, notes.pop(name, '')) for name, table in tables.items()]
+  documents = {PAGE: '\n'.join([INTRODUCTION, *parts, *notes.values()])}
   for path in DOCUMENTS:
     documents[path] = filled((root / path).read_text(encoding='utf-8'), tables, path)
   return documents
 
 
+def _note(path: pathlib.Path) -> str:
+  """Returns what a person wrote, without white space around it."""
+  return f'{path.read_text(encoding="utf-8").strip()}\n'
+
+
+def _section(table: dict[str, Any], note: str) -> str:
+  """Returns a table's page as a section, the note below its title."""
+  title, _, rest = pages.page(table, has_legend=False).rstrip().partition('\n')
+  return '\n'.join([f'#{title}', *(['', note.rstrip()] if note else []), f'{rest}\n'])
+
+
 def filled(text: str, tables: dict[str, Any], path: pathlib.Path) -> str:
-  """`text` with every marked place made anew."""
+  """Returns `text` with every marked place made anew.
+
+  Raises:
+    ConfigError: a mark names a table or a row that isn't there.
+  """
 
   def replace(match: re.Match) -> str:
-    name = match[2]
+    rows = [row for line in match[2].splitlines() for row in chosen(line)]
+    return f'{match[1]}{selection.rendered(rows)}\n{match[3]}'
+
+  def chosen(line: str) -> list[selection.Row]:
+    name, _, rows = (word.strip() for word in line.partition(':'))
     if name not in tables:
       raise ConfigError(
-        f'{path} asks for results:{name}, and there is no {TABLES}/{name}.json'
+        f'{path} asks for results of {name}, and there is no {TABLES}/{name}.json'
         f'{nearest(name, tables)}'
       )
-    return f'{match[1]}{pages.summary(tables[name])}\n{match[3]}'
+    there = [row['row'] for row in tables[name]['rows'] if 'row' in row]
+    for row in rows.split():
+      if row not in there:
+        raise ConfigError(
+          f'{path} asks for row {row} of {name}, which has {", ".join(there)}{nearest(row, there)}'
+        )
+    return selection.rows(tables[name], rows.split())
 
   return MARKED.sub(replace, text)
 

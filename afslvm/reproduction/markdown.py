@@ -52,8 +52,8 @@ def summarise(found: Sequence[LikelihoodResult]) -> Summary:
   )
 
 
-def page(table: Table) -> str:
-  """The whole table: title, both parts, the runs, and how to make it again."""
+def page(table: Table, has_legend: bool = True) -> str:
+  """The whole table: title, legend, both parts, the runs, and how to make it again."""
   commits = ', '.join(commit(name) for name in table['evaluated_at'])
   return '\n'.join(
     [
@@ -62,8 +62,7 @@ def page(table: Table) -> str:
       *(['Only a trial: after so few steps these numbers mean nothing.', ''] * is_trial(table)),
       about(table),
       '',
-      LEGEND,
-      '',
+      *([LEGEND, ''] * has_legend),
       *parts(table),
       *claims.sentences(table, CLAIMED),
       '',
@@ -81,13 +80,6 @@ def page(table: Table) -> str:
 def is_trial(table: Table) -> bool:
   """Whether this was made to try the machinery."""
   return table['scale'] == 'quick'
-
-
-def summary(table: Table) -> str:
-  """What a reader of the README needs: both parts, without the runs."""
-  return '\n'.join([about(table), '', *parts(table), *claims.sentences(table, CLAIMED)]).rstrip(
-    '\n'
-  )
 
 
 def about(table: Table) -> str:

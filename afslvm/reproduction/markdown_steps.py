@@ -29,8 +29,8 @@ BY_SEQUENCE = ('sequence_mean_nats_per_step', 'sequence_mean_error')
 BY_STEP = ('nats_per_step', 'nats_per_step_error')
 
 
-def page(table: Table) -> str:
-  """The whole table: title, numbers, costs, the runs, and how to make it again."""
+def page(table: Table, has_legend: bool = True) -> str:
+  """The whole table: title, legend, numbers, costs, the runs, and how to make it again."""
   commits = ', '.join(markdown.commit(name) for name in table['evaluated_at'])
   title = TABLES[table['table']].title
   return '\n'.join(
@@ -38,8 +38,7 @@ def page(table: Table) -> str:
       f'# {title} on {table["data"]["label"]}, scale {table["scale"]}',
       '',
       *(['Only a trial: after so few steps these numbers mean nothing.', ''] * _trial(table)),
-      LEGEND,
-      '',
+      *([LEGEND, ''] * has_legend),
       *_parts(table),
       '',
       *_runs(table),
@@ -49,11 +48,6 @@ def page(table: Table) -> str:
       '',
     ]
   )
-
-
-def summary(table: Table) -> str:
-  """What a reader of the README needs: the numbers and what they cost."""
-  return '\n'.join(_parts(table)).rstrip('\n')
 
 
 def _trial(table: Table) -> bool:
@@ -160,6 +154,11 @@ def _value(found: Sequence[LikelihoodResult], names: tuple[str, str]) -> str:
   text = f'{"≤ " if found[0].kind != "exact" else ""}{_number(mean)}'
   text += '' if math.isnan(error) else f' ± {error:.{digits}f}'
   return text + (f', s.d. {statistics.stdev(values):.{digits}f}' if len(values) > 1 else '')
+
+
+def sequence_mean(found: Sequence[LikelihoodResult]) -> str:
+  """Returns the mean over sequences of nats per step, as the tables show it."""
+  return _value(found, BY_SEQUENCE)
 
 
 def _digits(value: float) -> int:

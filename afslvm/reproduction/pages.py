@@ -13,14 +13,15 @@ def _layout(table: Table) -> ModuleType:
   return markdown_steps if TABLES[table['table']].whole_sequences else markdown
 
 
-def page(table: Table) -> str:
-  """The whole table: title, numbers, runs, and how to make it again."""
-  return _layout(table).page(table)
+def page(table: Table, has_legend: bool = True) -> str:
+  """Returns the whole table: title, legend, numbers, runs, and how to make it again."""
+  return _layout(table).page(table, has_legend)
 
 
-def summary(table: Table) -> str:
-  """What a reader of the README needs."""
-  return _layout(table).summary(table)
+def legends() -> str:
+  """Returns what is to be known of all layouts, for a document that has tables of each."""
+  frames = f'**Frames** (tables of the AF paper). {markdown.LEGEND}'
+  return f'{frames}\n\n**Whole sequences** (tables of the AVF paper). {markdown_steps.LEGEND}'
 
 
 def name(table: Table) -> str:
