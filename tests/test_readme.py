@@ -1,4 +1,4 @@
-"""Every fenced command of the README runs, in smoke size, block by block."""
+"""What documents say can be done: commands run in smoke size, names exist, classes work."""
 
 import os
 import pathlib
@@ -6,50 +6,29 @@ import re
 import subprocess
 import sys
 
-import numpy as np
+import jax
+import jax.numpy as jnp
 import pytest
 
+import afslvm as af
+from afslvm.models.priors import NormalNetwork
+from afslvm.networks.heads import LocLogScale
+from afslvm.networks.mlp import MLP
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-README = (ROOT / 'README.md').read_text()
-BLOCKS = re.findall(r'^```bash\n(.*?)^```$', README, re.MULTILINE | re.DOTALL)
-SHALLOW = ('model.conditioner.encoder_depth=1', 'model.conditioner.decoder_depth=1')
-SHALLOW_MODEL = ' '.join(f'--config.{value}' for value in SHALLOW)
-SHALLOW_PAIR = ' '.join(
-  f'--override={value}' for value in (*SHALLOW, *(f'model.base.{v[6:]}' for v in SHALLOW))
-)
-FEW = ' '.join(f'--override=data.num_{split}=32' for split in ('train', 'validation', 'test'))
-SMOKE = {
-  'launch/train.py': f'--config.train.num_steps=4 --config.train.eval_every=0 {SHALLOW_MODEL}',
-  'launch/test.sh': '--collect-only -q tests/test_cli.py',
-  'launch/reproduce.py --table': (
-    f'--scale=quick --rows=af2 --seeds=1 --override=train.num_steps=4 {SHALLOW_PAIR} {FEW}'
-  ),
-  'launch/reproduce.py --figure': '--model=af2',
-  'launch/evaluate.py': '--num_sequences=32',
-  'launch/benchmark.py': f'--seconds=0.1 {SHALLOW_MODEL}',
-  'launch/generate.py': '--num_sequences=2 --num_samples=2 --num_frames=3',
-}
-
-
-@pytest.fixture(scope='module')
-def mnist(tmp_path_factory):
-  """MNIST-shaped digits where the README says mnist.npz."""
-  path = tmp_path_factory.mktemp('mnist') / 'mnist.npz'
-  rng = np.random.default_rng(0)
-
-  def digits(count):
-    images = np.zeros((count, 28, 28), np.uint8)
-    images[:, 6:22, 10:18] = rng.integers(100, 255, (1, 16, 8))
-    return images
-
-  np.savez_compressed(
-    path,
-    x_train=digits(60_000),
-    y_train=np.zeros(60_000, np.uint8),
-    x_test=digits(10_000),
-    y_test=np.zeros(10_000, np.uint8),
+DOCUMENTS = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), ROOT / 'launch/README.md'])
+BLOCKS = [
+  block
+  for name in ('README.md', 'docs/data.md')
+  for block in re.findall(
+    r'^```bash\n(.*?)^```$', (ROOT / name).read_text(encoding='utf-8'), re.MULTILINE | re.DOTALL
   )
-  return path
+]
+SHALLOW = '--config.model.conditioner.encoder_depth=1 --config.model.conditioner.decoder_depth=1'
+SMOKE = {
+  'launch/train.py': f'--config.train.num_steps=4 --config.train.eval_every=0 {SHALLOW}',
+  'launch/evaluate.py': '--num_sequences=32',
+}
 
 
 def smoke_size(command):
@@ -60,9 +39,8 @@ def smoke_size(command):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('block', BLOCKS, ids=[block.split('\n')[0][:40] for block in BLOCKS])
-def test_fenced_commands_run(block, environment, mnist, tmp_path):
-  small = block.replace('mnist.npz', str(mnist)).replace('in 0 1 2', 'in 0')
-  script = smoke_size(small).replace('runs/', f'{tmp_path}/')
+def test_fenced_commands_run(block, environment, tmp_path):
+  script = smoke_size(block).replace('runs/', f'{tmp_path}/')
   path = f'{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
   done = subprocess.run(
     ['bash', '-euo', 'pipefail', '-c', script],
@@ -76,12 +54,50 @@ def test_fenced_commands_run(block, environment, mnist, tmp_path):
 
 
 def test_there_are_commands_to_run():
-  assert BLOCKS
+  assert len(BLOCKS) >= 3
 
 
-def test_files_that_the_readme_names_exist():
-  links = re.findall(r'\]\(([^)#:]+)\)', README)
-  named = re.findall(r'`((?:configs|launch|docs|colabs|tests)/[\w./]+\.\w+)', README)
-  assert links
-  for name in {*links, *named}:
-    assert (ROOT / name).exists(), f'README names {name}, which is not there'
+@pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.name)
+def test_files_that_a_document_names_exist(document):
+  text = document.read_text(encoding='utf-8')
+  links = re.findall(r'\]\(([^)#:]+)(?:#[^)]*)?\)', text)
+  named = re.findall(r'`((?:configs|launch|docs|colabs|tests)/[\w./]+\.\w+)', text)
+  missing = [name for name in links if not (document.parent / name).exists()]
+  missing += [name for name in named if not (ROOT / name).exists()]
+  assert not missing, f'{document.relative_to(ROOT)} names {missing[0]}, which is not there'
+
+
+def test_configs_that_the_readme_names_exist():
+  """A table names `moving_mnist/af1`, `af2`: what lacks a folder is in that of the one before."""
+  table = (ROOT / 'README.md').read_text(encoding='utf-8').partition('## Models')[2]
+  rows = [line.split('|') for line in table.partition('## Results')[0].splitlines()]
+  found = 0
+  for row in rows:
+    folder = ''
+    for name in re.findall(r'`(\w+(?:/\w+)?)`', row[3]) if len(row) > 4 else []:
+      folder, _, config = name.rpartition('/') if '/' in name else (folder, '', name)
+      assert (ROOT / 'configs' / folder / f'{config}.py').exists(), name
+      found += 1
+  assert found > 8
+
+
+def test_the_classes_of_contributing_work():
+  """The leaf is a model and the likelihood is one, alone and together."""
+  text = (ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8')
+  found = {}
+  exec('\n'.join(re.findall(r'^```python\n(.*?)^```$', text, re.MULTILINE | re.DOTALL)), found)
+  model = found['DeepKalmanFilter'](
+    (3,),
+    latent_shape=(2,),
+    likelihood=found['Laplace']((3,)),
+    inference=af.Direct(2, features=8, layers=0),
+    prior_network=NormalNetwork(MLP(8, 1), LocLogScale(2, -5.0, 2.0)),
+    decoder=MLP(8, 1),
+  )
+  x = jax.random.normal(jax.random.key(0), (4, 6, 3))
+  variables = model.init(jax.random.key(1), x, method='initialize')
+  bound = af.elbo(model, variables, x, jax.random.key(2))
+  assert bound.kind == 'elbo'
+  assert jnp.isfinite(bound.loss)
+  drawn = model.apply(variables, x, 2, method='generate', rngs={'sample': jax.random.key(3)})
+  assert drawn.shape == (4, 2, 3)
