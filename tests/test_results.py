@@ -40,7 +40,8 @@ def test_documents_agree_with_the_measured_tables():
 def test_measured_tables_are_none_of_a_trial():
   for path in sorted((ROOT / documents.TABLES).glob('*.json')):
     values = documents.read(path)
-    assert path.stem == pages.name(values)
+    # A table with rows of another machine lies beside the one that has the name of its title.
+    assert path.stem.rpartition('_')[0] == pages.name(values).rpartition('_')[0]
     assert not markdown.is_trial(values)
     for row in values['rows']:
       for column in values['columns']:

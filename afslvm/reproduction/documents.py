@@ -43,7 +43,7 @@ def generated(root: pathlib.Path) -> dict[pathlib.Path, str]:
   """
   tables = {path.stem: read(path) for path in sorted((root / TABLES).glob('*.json'))}
   notes = {path.stem: _note(path) for path in sorted((root / TABLES).glob('*.md'))}
-  parts = [_section(table, notes.pop(name, '')) for name, table in tables.items()]
+  parts = [_section(name, table, notes.pop(name, '')) for name, table in tables.items()]
   documents = {PAGE: '\n'.join([INTRODUCTION, *parts, *notes.values()])}
   for path in DOCUMENTS:
     documents[path] = filled((root / path).read_text(encoding='utf-8'), tables, path)
@@ -55,9 +55,13 @@ def _note(path: pathlib.Path) -> str:
   return f'{path.read_text(encoding="utf-8").strip()}\n'
 
 
-def _section(table: dict[str, Any], note: str) -> str:
-  """Returns a table's page as a section, the note below its title."""
+def _section(name: str, table: dict[str, Any], note: str) -> str:
+  """Returns a table's page as a section, the note below its title.
+
+  A table that lies beside the one that its title says is told apart by the name of its file.
+  """
   title, _, rest = pages.page(table, has_legend=False).rstrip().partition('\n')
+  title = title if name == pages.name(table) else f'{title} (`{name}`)'
   return '\n'.join([f'#{title}', *(['', note.rstrip()] if note else []), f'{rest}\n'])
 
 
