@@ -29,13 +29,13 @@ class StepFreeEnergy:
   def gradient(self, q: Normal, i: Array | int = 0) -> Normal:
     """Returns the gradient of the i-th estimate by mean and log-scale, [B, Z] each.
 
-    Sequences don't mix, but through batch statistics in training.
+    Row b depends on sequence b alone, except through batch statistics in training.
     """
     return jax.grad(lambda q: jnp.sum(self.value(q, i)))(q)
 
 
 class Inferred(NamedTuple):
-  """What an inference procedure makes of a step."""
+  """The result of inference at one step."""
 
   state: PyTree  # of the procedure after the step
   posterior: Normal  # q(z_t | ...), [B, Z]
@@ -65,22 +65,22 @@ class Inference(nn.Module):
 
   @property
   def sees_future(self) -> bool:
-    """Whether it smooths."""
+    """Whether the posterior of a step sees later observations."""
     return self.backward is not None
 
   @property
   def noise_shape(self) -> tuple[int, int] | None:
-    """How many estimates of F_t a step takes, and how many draws each; None takes none."""
+    """Returns the estimates of F_t that a step takes, and the draws of each; None without F_t."""
     return None
 
   @property
   def num_trained(self) -> int:
-    """How many estimates of q `trained_estimates` returns."""
+    """Returns the number of estimates of q that `trained_estimates` returns."""
     return 1
 
   @property
   def log_scale_bounds(self) -> tuple[float, float] | None:
-    """The least and the greatest log-scale of the posterior, if it has bounds."""
+    """Returns the least and the greatest log-scale of the posterior, or None without bounds."""
     return None
 
   def encode(self, evidence: PyTree, mask: Array) -> PyTree:

@@ -79,7 +79,7 @@ class UpdateNetwork(nn.Module):
 
 
 class Trace(NamedTuple):
-  """What the network was given before each update; [B, n, ...]."""
+  """The inputs of the network before each of n updates, arrays [B, n, ...]."""
 
   estimates: Normal
   slopes: Normal  # scaled gradients of F_t there
@@ -176,7 +176,7 @@ class Iterative(Inference):
 
   @property
   def sees_future(self) -> bool:
-    """Whether it, or what it begins at, smooths."""
+    """Whether its own encoder or that of `start` smooths."""
     return self.backward is not None or (self.start is not None and self.start.sees_future)
 
   @property
@@ -196,7 +196,7 @@ class Iterative(Inference):
     return self.log_scale_low, self.log_scale_high
 
   def encode(self, evidence: PyTree, mask: Array) -> PyTree:
-    """See base class; where nobody looks at the observation, nothing is made of it."""
+    """See base class; returns () where neither the network nor `start` sees observations."""
     if self.start is not None:
       return self.start.encode(evidence, mask)
     return super().encode(evidence, mask) if self.observation else ()

@@ -29,7 +29,7 @@ class DiscretizedGaussian(Gaussian):
 
   @property
   def measure(self) -> str:
-    """Is another one for the paper's bins, whose numbers do not sum to one."""
+    """Names the AVF paper's bins, whose numbers do not sum to one, apart from probabilities."""
     return 'bins of the AVF paper' if self.bins == 'avf_paper' else 'probability'
 
   def log_prob(self, features: PyTree, x: Array, mask: Array | None = None) -> Array:

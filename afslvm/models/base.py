@@ -30,7 +30,7 @@ SOWN = ('visuals', 'diagnostics')  # collections that models fill when they are 
 
 
 class Latents(struct.PyTreeNode):
-  """Where the latent variables of a step came from; arrays [B, T, Z] (or [B, Z])."""
+  """The distributions and the draw of the latent variables of a step, [B, T, Z] (or [B, Z])."""
 
   prior: Normal  # p(z_t | ...)
   posterior: Normal  # q(z_t | ...)
@@ -38,7 +38,7 @@ class Latents(struct.PyTreeNode):
 
   @property
   def log_ratio(self) -> Array:
-    """log q(z_t) - log p(z_t) at the draw, whose expectation is the KL divergence; [B, T]."""
+    """Returns log q(z_t) - log p(z_t) at the draw [B, T], of which KL(q || p) is the mean."""
     ratio = self.posterior.log_prob(self.z) - self.prior.log_prob(self.z)
     return jnp.sum(ratio, axis=-1)
 
@@ -54,14 +54,14 @@ class StepTerms(struct.PyTreeNode):
 
   @property
   def elbo(self) -> Array:
-    """log_likelihood - kl - log_det: the exact log-density where there are no latent variables."""
+    """Returns log_likelihood - kl - log_det, the exact log-density without latent variables."""
     return self.log_likelihood - self.kl - self.log_det
 
   @property
   def log_weight(self) -> Array:
-    """log p(x_t, z_t | ...) - log q(z_t | ...) at the draw, whose expectation is `elbo`.
+    """Returns log p(x_t, z_t | ...) - log q(z_t | ...) at the draw, whose expectation is `elbo`.
 
-    The log of a mean of its exponentials is a bound; that of `elbo` is not.
+    The log of the mean of exp(log_weight) over draws is a bound; that of exp(elbo) is not.
     """
     if self.latents is None:
       return self.elbo
@@ -108,7 +108,10 @@ class SequenceModel(nn.Module):
 
   @property
   def num_context(self) -> int:
-    """Steps before the first one whose every flow sees a full window; the paper scores after it."""
+    """The number of steps before the first one where every flow sees a full window.
+
+    The AF paper scores the steps after them.
+    """
     return 0
 
   @property
@@ -118,17 +121,17 @@ class SequenceModel(nn.Module):
 
   @property
   def bound(self) -> str:
-    """What a sum of `StepTerms.elbo` is: 'exact' or 'elbo'."""
+    """Says what a sum of `StepTerms.elbo` is: 'exact' or 'elbo'."""
     return 'exact'
 
   @property
   def measure(self) -> str:
-    """Whether exp of it is a 'density', or the 'probability' of discrete data."""
+    """Says what exp(log p(x)) is: a 'density', or the 'probability' of discrete data."""
     return 'density'
 
   @property
   def sees_future(self) -> bool:
-    """Whether draws depend on later steps: then what follows given steps has no bound."""
+    """Whether posteriors see later steps; then steps after given ones have no bound."""
     return False
 
   # ---- what a leaf states -----------------------------------------------------------------------
@@ -179,19 +182,19 @@ class SequenceModel(nn.Module):
     return x, mask
 
   def advance(self, state: PyTree, prepared_t: PyTree) -> tuple[PyTree, StepTerms]:
-    """Is `step`, given one step of what `prepare` returned."""
+    """Does what `step` does, given one step of what `prepare` returned."""
     return self.step(state, *prepared_t)
 
   # ---- the model inside flows -------------------------------------------------------------------
 
   @property
   def core(self) -> 'SequenceModel':
-    """The model inside all flows."""
+    """Returns the model inside all flows."""
     return self
 
   @property
   def core_path(self) -> tuple[str, ...]:
-    """Where the core's variables lie in those of the whole model."""
+    """Returns the keys that lead to the core's variables in those of the whole model."""
     return ()
 
   def at_core(self, collection: PyTree) -> PyTree:
@@ -299,7 +302,7 @@ class SequenceModel(nn.Module):
     return state
 
   def continue_in_parallel(self, context: Array, num_steps: int, temperature: Temperature) -> Array:
-    """Is `generate` without a loop over time, where the model has such a form."""
+    """Does what `generate` does, without a loop over time where the model has such a form."""
     return self.generate(context, num_steps, temperature)
 
   def _scan(

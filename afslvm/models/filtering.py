@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class FilterState(NamedTuple):
-  """What a latent variable model remembers between steps; every array has a leading [B]."""
+  """The state of a latent variable model between steps; every array has a leading [B]."""
 
   latent: PyTree  # the state of the generative model
   inference: PyTree  # the state of the inference procedure
@@ -50,7 +50,7 @@ class Draws(NamedTuple):
 
 
 class Filtered(NamedTuple):
-  """What the scan finds; [B, T, ...]."""
+  """The results of the scan, arrays [B, T, ...]."""
 
   state: PyTree  # of the generative model before each step
   inference: PyTree  # of the inference procedure before each step

@@ -1,7 +1,7 @@
-"""Priors of latent variables: of a step given inputs, and of a sequence, p(z_t | z_<t).
+"""Priors of latent variables: p(z_t | inputs) of one step, and p(z_t | z_<t) of a sequence.
 
-Those of a sequence are the sequence models of z: one that is recurrent, and one with a temporal
-flow around another, which is AF paper Eq. 15 applied to z instead of x (future work there).
+The priors of a sequence are sequence models of z: `LSTMPrior` is recurrent, and `FlowPrior` is a
+temporal flow around another prior, which applies AF paper Eq. 15 to z (future work there).
 """
 
 from typing import Any, ClassVar, NamedTuple
@@ -37,7 +37,7 @@ class NormalNetwork(nn.Module):
 
   @property
   def log_scale_bounds(self) -> tuple[float, float]:
-    """The least and the greatest log-scale."""
+    """Returns the least and the greatest log-scale."""
     return self.heads.log_scale_low, self.heads.log_scale_high
 
 
@@ -64,7 +64,7 @@ class LatentPrior(nn.Module):
 
   @property
   def log_scale_bounds(self) -> tuple[float, float] | None:
-    """The least and the greatest log-scale, if it has bounds."""
+    """Returns the least and the greatest log-scale, or None without bounds."""
     return None
 
 
@@ -154,7 +154,7 @@ class LSTMPrior(LatentPrior):
 
 
 class FlowPriorState(NamedTuple):
-  """What a flow around a prior remembers between steps."""
+  """The state of a flow around a prior between steps."""
 
   window: Window
   base: PyTree

@@ -102,7 +102,7 @@ class StateSpaceModel(SequenceModel, kw_only=True):
     return seen
 
   def history(self, state: PyTree) -> PyTree | None:
-    """Returns what the posterior is shown of earlier latent variables; None is nothing at all."""
+    """Returns what the posterior is shown of earlier latent variables; None shows nothing."""
     del state
 
   def skip(self, state: PyTree, seen_t: PyTree) -> PyTree:
@@ -112,7 +112,7 @@ class StateSpaceModel(SequenceModel, kw_only=True):
 
   @property
   def prior_log_scale_bounds(self) -> tuple[float, float] | None:
-    """The least and the greatest log-scale of the prior, for diagnostics, if it has bounds."""
+    """Returns the least and the greatest log-scale of the prior, or None without bounds."""
     return None
 
   # ---- what follows -----------------------------------------------------------------------------
@@ -143,12 +143,12 @@ class StateSpaceModel(SequenceModel, kw_only=True):
 
   @property
   def measure(self) -> str:
-    """Is the likelihood's."""
+    """Returns the measure of the likelihood."""
     return self.likelihood.measure
 
   @property
   def sees_future(self) -> bool:
-    """Is the inference's."""
+    """Whether the inference procedure smooths."""
     return self.inference.sees_future
 
   def initial_state(self, batch_size: int) -> FilterState:

@@ -32,7 +32,7 @@ class TemporalFlow(Transformed):
 
   @property
   def num_context(self) -> int:
-    """Is one window per flow, whatever the boundary."""
+    """Returns one window per flow, whatever the boundary."""
     return self.flow.window + self.base.num_context
 
   @property

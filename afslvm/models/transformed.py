@@ -26,7 +26,7 @@ class Bijection(NamedTuple):
 
 
 class TransformedState(NamedTuple):
-  """What a wrapper remembers between steps."""
+  """The state of a wrapper between steps."""
 
   past: PyTree
   base: PyTree
@@ -73,17 +73,17 @@ class Transformed(SequenceModel):
 
   @property
   def num_context(self) -> int:
-    """Is the base model's."""
+    """Returns the context of the base model."""
     return self.base.num_context
 
   @property
   def min_context(self) -> int:
-    """Is the base model's."""
+    """Returns the least context of the base model."""
     return self.base.min_context
 
   @property
   def core(self) -> SequenceModel:
-    """Is the base model's."""
+    """Returns the core of the base model."""
     return self.base.core
 
   @property
@@ -98,7 +98,7 @@ class Transformed(SequenceModel):
 
   @property
   def sees_future(self) -> bool:
-    """Is the base model's."""
+    """Whether the base model's posterior smooths."""
     return self.base.sees_future
 
   def sequence_terms(self, x: Array, mask: Array) -> StepTerms:

@@ -1,4 +1,4 @@
-"""What is done to the divergence in training, and nowhere else: warm-up, free nats, balance."""
+"""Weights of the divergence in training, and nowhere else: warm-up, free nats, balance."""
 
 import dataclasses
 from typing import ClassVar
@@ -17,7 +17,7 @@ class KLSettings:
 
   Attributes:
     kl_initial_weight: its weight at step 0.
-    kl_warmup_steps: over which the weight rises to 1 (Bowman et al. 2016).
+    kl_warmup_steps: the steps over which the weight rises to 1 (Bowman et al. 2016).
     kl_warmup_power: 1 is linear; the AVF paper's code squares the share of steps done.
     free_nats: the divergence of each latent unit, averaged over steps and sequences, costs nothing
       below this (free bits; Kingma et al. 2016).
@@ -42,7 +42,7 @@ class KLSettings:
 
 
 def kl_weight(settings: KLSettings, step: Array | int) -> Array:
-  """The weight at a step of training."""
+  """Returns the weight at a step of training."""
   progress = jnp.minimum(jnp.asarray(step, jnp.float32) / max(settings.kl_warmup_steps, 1), 1.0)
   if not settings.kl_warmup_steps:
     progress = jnp.ones_like(progress)
@@ -52,7 +52,7 @@ def kl_weight(settings: KLSettings, step: Array | int) -> Array:
 
 
 def weighted_kl(terms: StepTerms, settings: KLSettings, step: Array | int) -> Array:
-  """The divergence that a training objective charges, in nats per scored step."""
+  """Returns the divergence that a training objective charges, in nats per scored step."""
   steps = jnp.maximum(jnp.sum(terms.scored), 1)
   if terms.latents is None:
     return jnp.sum(terms.kl) / steps
@@ -62,7 +62,7 @@ def weighted_kl(terms: StepTerms, settings: KLSettings, step: Array | int) -> Ar
 
 
 def _balanced(terms: StepTerms, balance: float) -> Array:
-  """KL(q || p) per unit, with the gradient shared out between p and q."""
+  """Returns KL(q || p) per unit [B, T, Z], with the gradient shared out between p and q."""
   assert terms.latents is not None
   p, q = terms.latents.prior, terms.latents.posterior
   if balance == 0.5:

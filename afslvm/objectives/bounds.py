@@ -1,4 +1,4 @@
-"""Bounds on log p(x) of arrays, by any sequence model: what `af.elbo`, `af.iwae`, `af.fivo` give.
+"""Bounds on log p(x) of arrays, by any sequence model: `af.elbo`, `af.iwae` and `af.fivo`.
 
 They can be differentiated and compiled: `jax.value_and_grad` of `Bound.loss` trains a model.
 """
@@ -41,28 +41,28 @@ class Bound(struct.PyTreeNode):
 
   @property
   def steps(self) -> Array:
-    """How many steps of each sequence are scored, [B]."""
+    """Returns the number of scored steps of each sequence, [B]."""
     return jnp.sum(self.scored, axis=1)
 
   @property
   def loss(self) -> Array:
-    """The mean of the negative bound over all scored steps of all sequences, nats per step."""
+    """Returns the mean of the negative bound over all scored steps of all sequences, in nats."""
     return -jnp.sum(self.log_likelihood) / jnp.maximum(jnp.sum(self.scored), 1)
 
   @property
   def nats_per_step(self) -> Array:
-    """[B]; for values that got noise, without the log 256 of `nats_per_dim`."""
+    """Returns nats per step [B], without the log 256 that `nats_per_dim` adds for noise."""
     return -self.log_likelihood / jnp.maximum(self.steps, 1)
 
   @property
   def nats_per_dim(self) -> Array:
-    """[B]; log 256 is added for 8-bit values that got noise, as in tables of results."""
+    """Returns nats per dimension [B], with log 256 added for 8-bit values that got noise."""
     per_dim = self.nats_per_step / math.prod(self.event_shape)
     return per_dim + preprocessing.log_levels(self.dequantisation)
 
   @property
   def bits_per_dim(self) -> Array:
-    """[B], `nats_per_dim` in bits."""
+    """Returns `nats_per_dim` in bits, [B]."""
     return self.nats_per_dim / math.log(2.0)
 
   def __str__(self) -> str:
@@ -87,7 +87,7 @@ def elbo(
   mask: Array | None = None,
   training: bool = False,
 ) -> Bound:
-  """The evidence lower bound; the exact log-likelihood where there are no latent variables.
+  """Returns the evidence lower bound, or the exact log-likelihood without latent variables.
 
   Args:
     model: any sequence model.
@@ -118,7 +118,7 @@ def iwae(
   mask: Array | None = None,
   num_samples: int = 10,
 ) -> Bound:
-  """The importance-weighted bound of `num_samples` draws of whole sequences; see `elbo`."""
+  """Returns the importance-weighted bound of `num_samples` draws of sequences; see `elbo`."""
   check(model, x, mask)
   mask = jnp.ones(x.shape[:2], bool) if mask is None else jnp.asarray(mask)
   keys = jax.random.split(key, num_samples)
@@ -136,7 +136,7 @@ def fivo(
   mask: Array | None = None,
   num_particles: int = 10,
 ) -> Bound:
-  """The bound of a particle filter, whose proposal is the posterior; see `elbo`."""
+  """Returns the bound of a particle filter whose proposal is the posterior; see `elbo`."""
   check(model, x, mask)
   mask = jnp.ones(x.shape[:2], bool) if mask is None else jnp.asarray(mask)
   found = ParticleFilter(model, num_particles)(variables, jnp.asarray(x), mask, key)
@@ -177,7 +177,7 @@ def check_shape(model: SequenceModel, x: Array, name: str = 'x'):
 
 
 def _hint(model: SequenceModel, shape: tuple[int, ...], name: str) -> str:
-  """How to mend a shape, where that can be guessed."""
+  """Returns a clause that says how to mend a shape, or '' where it can't be guessed."""
   event = tuple(model.event_shape)
   if shape[1:] == event:
     return f'; for one sequence use {name}[None]'
@@ -189,5 +189,5 @@ def _hint(model: SequenceModel, shape: tuple[int, ...], name: str) -> str:
 
 
 def _collections(variables: PyTree, training: bool) -> list[str]:
-  """The collections that a pass in training mode updates."""
+  """Returns the names of the collections that a pass in training mode updates."""
   return [name for name in variables if name != 'params'] if training else []

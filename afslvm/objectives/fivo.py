@@ -29,7 +29,7 @@ class Filtered(NamedTuple):
 
 
 class Cloud(NamedTuple):
-  """What the filter carries from step to step."""
+  """The particles, and what the filter has found so far."""
 
   collections: PyTree  # the model's mutable ones
   state: PyTree  # of the core, leaves [K, B, ...]
@@ -99,7 +99,7 @@ class ParticleFilter:
     return Filtered(bound, size, due, terms, cloud.collections)
 
   def _start(self, variables: PyTree, batch_size: int) -> Cloud:
-    """All particles in the core's first state."""
+    """Returns all particles in the core's first state."""
     first = self.model.apply(variables, method=lambda model: model.core.initial_state(batch_size))
     count = self.num_particles
     state = jax.tree.map(lambda value: jnp.broadcast_to(value, (count, *value.shape)), first)
@@ -142,13 +142,13 @@ def _prepare(model: SequenceModel, x: Array, mask: Array) -> tuple[PyTree, Array
 
 
 def effective_size(log_weights: Array) -> Array:
-  """1 / Σ w² of normalised weights: between 1 and K, over the first axis."""
+  """Returns 1 / Σ w² of normalised weights over the first axis, between 1 and K."""
   normalized = jax.nn.log_softmax(log_weights, axis=0)
   return jnp.exp(-jax.scipy.special.logsumexp(2 * normalized, axis=0))
 
 
 def systematic_ancestors(key: Array, log_weights: Array) -> Array:
-  """Ancestors int32 [K] of K particles with weights [K]: one draw, K evenly spaced points.
+  """Returns ancestors, int32 [K], of K particles by one draw of K evenly spaced points.
 
   Particle k is chosen floor(K w_k) or ceil(K w_k) times, and K w_k times in expectation.
   """
@@ -159,7 +159,7 @@ def systematic_ancestors(key: Array, log_weights: Array) -> Array:
 
 
 def _resample(key: Array, state: PyTree, log_weights: Array, due: Array) -> PyTree:
-  """New particles where `due` [B]; state leaves are [K, B, ...]. No gradient goes through this."""
+  """Returns new particles where `due` [B]; leaves are [K, B, ...]. No gradient goes through."""
   count, batch = log_weights.shape
   keys = jax.random.split(key, batch)
   ancestors = jax.vmap(systematic_ancestors, in_axes=(0, 1), out_axes=1)(

@@ -10,7 +10,7 @@ from afslvm.types import Array, PyTree, ScalarOrArray
 
 
 def log_mean_exp(values: Array) -> Array:
-  """log of the mean of exp(values) over the first axis."""
+  """Returns the log of the mean of exp(values) over the first axis."""
   return jax.scipy.special.logsumexp(values, axis=0) - math.log(values.shape[0])
 
 
@@ -23,9 +23,10 @@ def importance_bound(
   kl_weight: ScalarOrArray = 1.0,
   mutable: tuple[str, ...] | None = None,
 ) -> tuple[Array, StepTerms, PyTree]:
-  """log 1/K Σ_k Π_t p(x_t, z_t^k | ...) / q(z_t^k | ...), a bound for every K, tighter for more.
+  """Returns log 1/K Σ_k Π_t p(x_t, z_t^k | ...) / q(z_t^k | ...), a bound for every K.
 
-  What doesn't depend on the latent draws, such as flows and encoders, is computed once.
+  It is tighter for more draws. What doesn't depend on them, such as flows and encoders, is computed
+  once.
 
   Args:
     model: any sequence model.
@@ -40,7 +41,7 @@ def importance_bound(
     The bound [B], nats per sequence; the terms of all draws, [K, B, T]; the updated collections,
     averaged over draws.
   """
-  # The same for all draws, as what it acts on.
+  # Dropout is the same for all draws, like the encoders that it acts on.
   shared = {} if mutable is None else {'dropout': jax.random.fold_in(keys[0], 1)}
 
   def draw(key):

@@ -20,7 +20,7 @@ GRADIENTS = ('bptt', 'em', 'em_online')
 
 
 class Carried(NamedTuple):
-  """What goes from one batch to the next beside the parameters."""
+  """The state that goes from one batch to the next beside the parameters."""
 
   collections: PyTree  # the model's other collections, `batch_stats`
   stream: PyTree = ()  # the model's state after each row, where rows go on in the next batch
@@ -28,7 +28,7 @@ class Carried(NamedTuple):
 
 
 class Outcome(NamedTuple):
-  """What a loss returns beside its value."""
+  """The results of a loss beside its value."""
 
   metrics: dict[str, Array]  # with `scored`, the steps that the loss is a mean over
   carried: Carried
@@ -46,7 +46,7 @@ class ObjectiveSettings(KLSettings):
   Attributes:
     bound: `elbo` (AF paper Eq. 20), `iwae` over whole sequences, or `fivo`, a particle filter's.
     num_samples: draws or particles per sequence, K; `elbo` takes one.
-    resample_threshold: of `fivo`, as a share of K.
+    resample_threshold: `fivo` resamples when fewer particles than this share of K are effective.
     first_scored: steps before it are given; the AVF paper never scores the first one.
     overshooting: steps that the prior looks ahead, D (latent overshooting); 1 is the plain bound.
     overshooting_weight: of each divergence of two and more steps.
@@ -107,7 +107,7 @@ class ObjectiveSettings(KLSettings):
 
 
 class OnlineSettings(NamedTuple):
-  """How `em_online` moves the inference's parameters."""
+  """The optimiser of the inference's parameters in `em_online`."""
 
   optimizer: optax.GradientTransformation  # gives directions, which the rate scales
   schedule: Callable[[Array], Array]  # from the training step to the rate
@@ -149,7 +149,7 @@ def make_loss(
 
 
 class _Context(NamedTuple):
-  """What the three kinds of gradients are made of."""
+  """The arguments of a loss, for the functions that train by one kind of gradients each."""
 
   settings: ObjectiveSettings
   model: SequenceModel
@@ -183,7 +183,7 @@ class _Context(NamedTuple):
     return Outcome({}, Carried(collections, stream, optimizer))
 
 
-# The ways to train: each returns the terms, what else is in the loss [B, T], and the outcome.
+# The ways to train: each returns the terms, what is added to the loss [B, T], and the outcome.
 
 
 def _bptt(context: _Context) -> tuple[StepTerms, Array | float, Outcome]:
@@ -196,7 +196,7 @@ def _bptt(context: _Context) -> tuple[StepTerms, Array | float, Outcome]:
 
 
 def _overshooting(context: _Context) -> tuple[StepTerms, Array, Outcome]:
-  """Is `_bptt` with divergences from priors that look further ahead."""
+  """Does what `_bptt` does, with divergences from priors that look further ahead."""
   settings = context.settings
   (terms, divergence), collections = context.call(
     overshooting.overshoot, depth=settings.overshooting, weight=settings.overshooting_weight
@@ -216,7 +216,7 @@ def _em(context: _Context) -> tuple[StepTerms, Array, Outcome]:
 
 
 def _em_online(context: _Context) -> tuple[StepTerms, float, Outcome]:
-  """Moves the inference's parameters on the way."""
+  """Moves the inference's parameters after every step, and trains the others as `_em` does."""
   assert context.online is not None
   rate = jnp.asarray(context.online.schedule(context.step))
   updates = variational_em.OnlineUpdates(context.online.optimizer, context.carried.optimizer, rate)

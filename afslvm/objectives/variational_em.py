@@ -1,4 +1,4 @@
-"""Variational EM: the generative model and the inference network are trained by objectives apart.
+"""Variational EM: generative model and inference network have an objective each.
 
 AVF paper Algorithm 1: in every step of a sequence inference minimises the free energy F_t of that
 step alone, everything else held (E-step, Eq. 13); the generative parameters take the draws of the
@@ -32,7 +32,7 @@ held = jax.lax.stop_gradient
 
 
 class OnlineUpdates(NamedTuple):
-  """How `em_online` moves the inference's parameters."""
+  """The optimiser of the inference's parameters in `em_online`, and its state and rate."""
 
   optimizer: optax.GradientTransformation  # gives directions, which the rate scales
   state: PyTree  # of the optimiser
@@ -40,7 +40,7 @@ class OnlineUpdates(NamedTuple):
 
 
 class Trained(NamedTuple):
-  """What a batch is trained by."""
+  """The objectives of a batch, and the states after it."""
 
   terms: StepTerms  # [B, T], whose gradient is that of the generative parameters
   free_energy: Array  # F_t [B, T], nats; in `em` its gradient is that of the inference's parameters
