@@ -59,6 +59,8 @@ find_python() {
   candidates=${AFSLVM_PYTHON:-$(list_pythons)}
   while IFS= read -r candidate; do
     [[ -n $candidate ]] || continue
+    # The environment that is made anew can't be made by the interpreter that lies in it.
+    [[ $candidate != "${VENV:-/nowhere}"/* ]] || continue
     version=$(python_version "$candidate" "$needed") || version='does not work'
     tried+="${tried:+, }$candidate ($version)"
     rank=$(version_rank "$version") || continue
