@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 import types
 
 import jax
@@ -110,8 +111,16 @@ def test_too_little_space_is_said_before_training(free, sequences, tmp_path, mon
 
 def test_a_folder_that_is_taken_away_ends_training(sequences, tmp_path):
   run = tmp_path / 'run'
+
+  def take_away():
+    # A checkpoint that is being written would make the folder anew.
+    deadline = time.monotonic() + 30
+    while not (run / 'checkpoints' / '6').is_dir() and time.monotonic() < deadline:
+      time.sleep(0.01)
+    run.rename(tmp_path / 'elsewhere')
+
   with pytest.raises((CheckpointError, PlatformError)) as caught:  # whoever writes first
-    train(run, disturbed(sequences, 7, lambda: run.rename(tmp_path / 'elsewhere')))
+    train(run, disturbed(sequences, 7, take_away))
   one_line(caught, str(run), 'back', 'run the same command again')
   assert checkpoint.find_good(tmp_path / 'elsewhere' / 'checkpoints') in (2, 4, 6)
 
