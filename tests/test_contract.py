@@ -69,7 +69,7 @@ def gradients_of(model, variables, x, mask, gradients='bptt'):
 
 
 def noise_of(model, x):
-  """Of the latent variables at the steps that the core sees."""
+  """Returns noise of the latent variables at the steps that the core sees."""
   seen = x.shape[1] - constructors.unseen(model)
   size = getattr(model.core, 'latent_size', 0)
   return jax.random.normal(jax.random.key(3), (x.shape[0], seen, size))
@@ -286,7 +286,7 @@ def test_generation_continues_the_filter(name):
 
 
 def decoded_mean(model, state, z):
-  """What temperature 0 draws given z: the mode, for binary data."""
+  """Returns what temperature 0 draws given z: the mode, for binary data."""
   core, inner = model.core, state
   while hasattr(inner, 'base'):
     inner = inner.base

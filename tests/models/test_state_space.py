@@ -117,7 +117,7 @@ def test_initialisation_sees_the_conditioning_of_every_step(inference, flow):
   params = variables['params']['base'] if flow else variables['params']
 
   def features(model, x):
-    """What the decoder gets at every step, by the steps of the engine."""
+    """Returns the mean of what the decoder gets of h over all steps."""
     y, _ = model.without_flows(x, jnp.ones(x.shape[:2], bool))
     core = model.core
     state = core.initial_state(len(y))

@@ -42,7 +42,7 @@ class Shifted(Inference):
 
 
 def precisions():
-  """Of p(z_t | z_{t-1}, x_t), for each of four steps."""
+  """Returns the precisions of p(z_t | z_{t-1}, x_t), for each of four steps."""
   scale = np.array([lg.FIRST, lg.NOISE, lg.NOISE, lg.NOISE])
   return scale**-2.0 + (np.array(lg.EMISSION) / np.array(lg.OBSERVED)) ** 2
 
@@ -204,7 +204,7 @@ def test_with_rate_zero_inference_never_moves(name):
 
 @pytest.mark.parametrize('name', some_of(NAMES, FAST))
 def test_with_one_step_per_sequence_online_is_em(name):
-  """The same gradient, and so the same step of Adam."""
+  """They have the same gradient, and so take the same step of Adam."""
   model, variables, x, mask = made(name, steps=1)
   params, optimizer, rate = variables['params']['inference'], optax.scale_by_adam(), 1e-2
   function = functools.partial(variational_em.em_online, **online(params, rate, optimizer))
