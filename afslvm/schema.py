@@ -92,7 +92,16 @@ def construct(cls: type, spec: dict[str, Any], place: str, **given: Any) -> Any:
   values = {
     key: _checked(value, key, fields[key], cls, f'{place}.{key}') for key, value in spec.items()
   }
+  _check_order(values, place)
   return cls(**values, **given)
+
+
+def _check_order(values: dict[str, Any], place: str):
+  """Raises ConfigError for a lower bound `NAME_low` that is not below `NAME_high`."""
+  for key, low in values.items():
+    high = values.get(f'{key.removesuffix("_low")}_high') if key.endswith('_low') else None
+    if high is not None and low >= high:
+      raise ConfigError(f'{place}.{key}={low!r} must be below {key[:-4]}_high={high!r}')
 
 
 def check_keys(spec: dict[str, Any], valid: Any, place: str):

@@ -85,6 +85,8 @@ def changed(spec, dotted, value):
     ('likelihood.mean_activation', 'sigmod', 'did you mean "sigmoid"'),
     ('likelihood.log_scale_bound', 'smoth', 'did you mean "smooth"'),
     ('likelihood.log_scale_high', -1.0, 'must be at least 0.01'),
+    ('inference.log_scale_low', 5.0, 'model.inference.log_scale_low=5.0 must be below'),
+    ('prior.log_scale_high', -20.0, 'must be below log_scale_high=-20.0'),
   ],
 )
 def test_mistakes_in_a_config_are_one_line(key, value, expected):
