@@ -7,6 +7,7 @@ from typing import Any
 from afslvm import schema
 from afslvm.errors import ConfigError, nearest
 from afslvm.flows import conditioners, temporal
+from afslvm.flows.glow import Glow
 from afslvm.inference.base import Inference
 from afslvm.inference.direct import Direct
 from afslvm.inference.iterative import Iterative
@@ -16,6 +17,7 @@ from afslvm.likelihoods.discretized_gaussian import DiscretizedGaussian
 from afslvm.likelihoods.gaussian import Gaussian
 from afslvm.likelihoods.nade import Nade
 from afslvm.models.base import SequenceModel
+from afslvm.models.level_priors import LevelPrior
 from afslvm.models.priors import FlowPrior, LatentPrior, LSTMPrior, NormalNetwork
 from afslvm.models.slvm import SLVM
 from afslvm.models.srnn import SRNN
@@ -23,8 +25,10 @@ from afslvm.models.standard_normal import StandardNormal
 from afslvm.models.state_space import StateSpaceModel
 from afslvm.models.svg import SVG, FramePredictor
 from afslvm.models.temporal_flow import TemporalFlow
+from afslvm.models.videoflow import VideoFlow
 from afslvm.models.vrnn import VRNN
 from afslvm.networks import dcgan, vgg
+from afslvm.networks.glow import PlanePrior, SpacetimePrior
 from afslvm.networks.heads import LocLogScale
 from afslvm.networks.mlp import MLP
 from afslvm.networks.recurrent import CELLS, Recurrence
@@ -37,7 +41,9 @@ MODELS = {
   'srnn': SRNN,
   'vrnn': VRNN,
   'svg': SVG,
+  'videoflow': VideoFlow,
 }
+LEVEL_NETWORKS = {'conv2d': PlanePrior, 'conv3d': SpacetimePrior}
 PRIORS = {'lstm': LSTMPrior, 'temporal_flow': FlowPrior}
 INFERENCES = {'direct': Direct, 'iterative': Iterative}
 LIKELIHOODS = {
@@ -72,6 +78,8 @@ def model(
   cls = schema.lookup(MODELS, spec.pop('name', None), f'{place}.name')
   if cls is TemporalFlow:
     return _temporal_flow(spec, event_shape, place, bin_width)
+  if issubclass(cls, VideoFlow):
+    return _videoflow(cls, spec, event_shape, place)
   if issubclass(cls, StateSpaceModel):
     return _state_space_model(cls, spec, event_shape, place, bin_width)
   return schema.construct(cls, spec, place, **_observed(event_shape))
@@ -116,6 +124,59 @@ def _flow(
   if any(size % patch for size in event_shape[:2]) and patch > 1:
     raise ConfigError(f'{where}.patch={patch} does not divide frames of {event_shape[:2]}')
   return schema.construct(temporal.AutoregressiveAffine, spec, place, conditioner=conditioner)
+
+
+def _videoflow(
+  cls: type[VideoFlow], spec: dict[str, Any], event_shape: EventShape, place: str
+) -> VideoFlow:
+  """Builds the sections `glow` and `prior`, of which every level gets one."""
+  if len(event_shape) != 3:
+    raise ConfigError(f'{place}.name: this model takes frames, the data have shape {event_shape}')
+  section = _pop_section(spec, 'glow', place)
+  glow = schema.construct(
+    Glow, section, f'{place}.glow', event_shape=event_shape, condition_channels=()
+  )
+  if any(side % 2**glow.levels for side in event_shape[:2]):
+    most = next(n for n in range(32) if any(side % 2 ** (n + 1) for side in event_shape[:2]))
+    raise ConfigError(
+      f'{place}.glow.levels={glow.levels} halve the sides {glow.levels} times, which '
+      f'{event_shape[0]}x{event_shape[1]} does not allow; use {most or "even sides"}'
+    )
+  prior = _pop_section(spec, 'prior', place)
+  priors = tuple(
+    _level_prior(dict(prior), shape, above, f'{place}.prior')
+    for shape, above in zip(glow.latent_shapes, glow.above_channels, strict=True)
+  )
+  return schema.construct(cls, spec, place, **_observed(event_shape), glow=glow, priors=priors)
+
+
+def _level_prior(
+  spec: dict[str, Any], shape: EventShape, above_channels: int, place: str
+) -> LevelPrior:
+  """Builds the prior of one level; `network` is a section, and `flow` where the frame has one."""
+  section, network = _pop_section(spec, 'network', place), None
+  cls = schema.lookup(LEVEL_NETWORKS, section.pop('name', None), f'{place}.network.name')
+  frame, window = spec.get('frame', 'last'), spec.get('window', 3)
+  if window:
+    network = schema.construct(cls, section, f'{place}.network', features=2 * shape[-1])
+  flow = None
+  if frame in ('flow', 'flow_last'):
+    flow = _flow(_pop_section(spec, 'flow', place), shape, f'{place}.flow')
+    if flow.boundary != 'learned':
+      raise ConfigError(
+        f"{place}.flow.boundary={flow.boundary!r}: no latent variable is given; use 'learned'"
+      )
+  elif spec.pop('flow', None):
+    raise ConfigError(f"{place}.flow: frame={frame!r} has none; use frame='flow' or 'flow_last'")
+  given = {'event_shape': shape, 'above_channels': above_channels, 'network': network, 'flow': flow}
+  prior = schema.construct(LevelPrior, spec, place, **given)
+  if prior.frame != 'none' and not prior.window:
+    raise ConfigError(
+      f"{place}.window=0: nothing of the past is seen, so there is no frame={frame!r}; use 'none'"
+    )
+  if prior.frame == 'none' and prior.sees != 'z':
+    raise ConfigError(f"{place}.sees={prior.sees!r}: with frame='none' u is z; use 'z'")
+  return prior
 
 
 # ---- latent variable models ----------------------------------------------------------------------
@@ -368,16 +429,25 @@ def _network(
 
 
 def label(spec: dict[str, Any]) -> str:
-  """The name of a model in tables: '2-AF', 'SLVM', 'SLVM + 1-AF', 'SRNN + AVF-1'."""
+  """The name of a model in tables: '2-AF', 'SLVM + 1-AF', 'SRNN + AVF-1', 'VideoFlow + AF'."""
   flows = 0
   while spec['name'] == 'temporal_flow':
     flows, spec = flows + 1, spec['base']
   if spec['name'] == 'standard_normal':
     return f'{flows}-AF' if flows else 'N(0, I)'
+  if spec['name'] == 'videoflow':
+    return ' + '.join(filter(None, (_videoflow_label(spec['prior']), f'{flows}-AF' * bool(flows))))
   _, is_path, name = spec['name'].rpartition(':')
   inference = _inference_label(spec.get('inference', {'name': 'direct'}))
   parts = [name if is_path else name.upper(), inference, f'{flows}-AF' * bool(flows)]
   return ' + '.join(filter(None, parts))
+
+
+def _videoflow_label(prior: dict[str, Any]) -> str:
+  """'Glow' where frames are independent; 'VideoFlow + AF' with flows inside its priors."""
+  if not prior['window']:
+    return 'Glow'
+  return 'VideoFlow + AF' if prior['frame'] in ('flow', 'flow_last') else 'VideoFlow'
 
 
 def _inference_label(spec: dict[str, Any]) -> str:

@@ -146,6 +146,31 @@ _BINS = {'bin_width': 0.0, 'bins': 'centered'}
 DISCRETIZED_GAUSSIAN = {**GAUSSIAN, 'name': 'discretized_gaussian', **_BINS}
 BERNOULLI = {'name': 'bernoulli', 'initial_rate': 0.5, 'initialization': 'lecun'}
 NADE = {'name': 'nade', 'hidden': 100, 'initial_rate': 0.5, 'initialization': 'lecun'}
+GLOW = {
+  'levels': 3,
+  'depth': 24,
+  'width': 512,
+  'coupling': 'affine',
+  'bound': 'glow',
+  'activation': 'gated',
+  'edge': True,
+  'permutation': 'plu',
+  'squeeze': 'channels',
+  'unroll': 0,
+  'remat': False,
+  'compute_dtype': 'float32',
+}
+LEVEL_PRIOR = {
+  'window': 3,
+  'boundary': 'context',
+  'frame': 'last',
+  'sees': 'z',
+  'log_scale_limit': 8.0,
+  'edge': True,
+}
+_LEVEL_NETWORK = {'activation': 'gated', 'edge': True, 'compute_dtype': 'float32'}
+CONV2D_PRIOR = {'name': 'conv2d', 'width': 32, 'depth': 1, **_LEVEL_NETWORK}
+CONV3D_PRIOR = {'name': 'conv3d', 'width': 256, 'depth': 5, **_LEVEL_NETWORK}
 OBJECTIVE = {
   'bound': 'elbo',
   'num_samples': 1,
@@ -343,6 +368,20 @@ def svg(latent_shape: int, parts: dict, **options) -> dict:
     'inference': inference_section(parts['inference']),
     'likelihood': likelihood_section(parts['likelihood']),
   }
+
+
+def videoflow(glow: dict, prior: dict, network: dict, flow: dict | None = None) -> dict:
+  """VideoFlow; `network` is `conv2d` unless named, `flow` is that of frames `flow`, `flow_last`.
+
+  The keys of `flow` are those of a temporal flow on x, its `conditioner` among them.
+  """
+  named = {section['name']: section for section in (CONV2D_PRIOR, CONV3D_PRIOR)}
+  section = {**LEVEL_PRIOR, **prior}
+  section['network'] = {**named[network.get('name', 'conv2d')], **network}
+  if flow is not None:
+    conditioner = {**CONV, **flow.get('conditioner', {})}
+    section['flow'] = {**FLOW, 'boundary': 'learned', **flow, 'conditioner': conditioner}
+  return {'name': 'videoflow', 'glow': {**GLOW, **glow}, 'prior': section}
 
 
 def _recurrent_parts(parts: dict) -> dict:

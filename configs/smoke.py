@@ -3,7 +3,8 @@
 python launch/train.py --config=configs/smoke.py --workdir=runs/smoke
 
 `configs/smoke.py:NAME` is the same for every model: af1 (default), af2, slvm, slvm_af1, slvm_avf1,
-srnn, vrnn, svg, svg_avf1.
+srnn, vrnn, svg, svg_avf1, videoflow, videoflow_af (flows in its priors), videoflow_af1 (a flow around
+it), glow.
 """
 
 from afslvm.configs import common
@@ -35,6 +36,15 @@ RECURRENT = {
   'inference': {**LAYERS, 'layers': 0},
   'likelihood': {'mean_activation': 'sigmoid'},
 }
+GLOW = {'levels': 2, 'depth': 2, 'width': 8}
+PRIOR_FLOW = {'conditioner': {'channels': 8, 'encoder_depth': 1, 'decoder_depth': 1}}
+
+
+def videoflow(prior: dict, flow: dict | None = None) -> dict:
+  return common.videoflow(GLOW, prior, {'width': 8}, flow)
+
+
+VIDEOFLOW = videoflow({})
 MODELS = {
   'af1': (
     13,
@@ -54,6 +64,10 @@ MODELS = {
   ),
   'svg': (13, common.svg(4, SVG)),
   'svg_avf1': (13, common.svg(4, {**SVG, 'inference': AVF})),
+  'videoflow': (13, VIDEOFLOW),
+  'videoflow_af': (13, videoflow({'frame': 'flow_last', 'sees': 'both'}, PRIOR_FLOW)),
+  'videoflow_af1': (13, common.temporal_flows(VIDEOFLOW, CONDITIONER, [{}])),
+  'glow': (13, videoflow({'window': 0, 'frame': 'none'})),
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from afslvm.fast_cpu import windows
-from afslvm.transforms import preprocessing
+from afslvm.transforms import reshape
 from afslvm.types import Array
 
 
@@ -20,7 +20,7 @@ def downsample(x: Array, kernel: Array, precision: Any = None) -> Array:
     kernel: [4, 4, C, features].
     precision: of the products, as of `lax.dot_general`.
   """
-  x = preprocessing.space_to_depth(jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)]), 2)
+  x = reshape.space_to_depth(jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)]), 2)
   inputs, outputs = kernel.shape[2:]
   # Tap 2i + a of the kernel is tap i on the a-th sub-pixel of a block.
   kernel = kernel.reshape(2, 2, 2, 2, inputs, outputs).transpose(0, 2, 1, 3, 4, 5)

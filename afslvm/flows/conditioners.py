@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from afslvm.networks import conv
-from afslvm.transforms import preprocessing
+from afslvm.transforms import reshape
 from afslvm.types import Array, EventShape
 
 HEAD_INITIALIZATIONS = ('zeros', 'lecun', 'pytorch')
@@ -108,7 +108,7 @@ class ConvConditioner(nn.Module):
 
   def encode(self, x: Array, mask: Array | None = None) -> Array:
     """Frames [N, H, W, C] -> features [N, *feature_shape]."""
-    h = frames = preprocessing.space_to_depth(x, self.patch)
+    h = frames = reshape.space_to_depth(x, self.patch)
     for block in self.encoder:
       h = block(h, mask)
     return jnp.concatenate([h, frames], axis=-1) if self.skip else h
@@ -125,8 +125,8 @@ class ConvConditioner(nn.Module):
       h = jnp.concatenate([h, frames.reshape(*h.shape[:-1], -1)], axis=-1)
     shift, log_scale = self.shift_head(h), self.log_scale_head(h)
     return (
-      preprocessing.depth_to_space(shift, self.patch),
-      preprocessing.depth_to_space(log_scale, self.patch),
+      reshape.depth_to_space(shift, self.patch),
+      reshape.depth_to_space(log_scale, self.patch),
     )
 
 

@@ -6,6 +6,7 @@ computed from the log-scale itself, never from `log(exp(log_scale))`, which over
 
 import math
 
+import jax
 import jax.numpy as jnp
 
 from afslvm.types import Array
@@ -55,6 +56,30 @@ def symmetric_bound(raw: Array, limit: float) -> Array:
 def paper_clamp(raw: Array) -> Array:
   """min(raw, log 10): the paper's code bounds the scale above only; its gradient there is zero."""
   return jnp.minimum(raw, LOG_SCALE_MAX_PAPER)
+
+
+def glow_bound(raw: Array) -> Array:
+  """-log sigmoid(raw + 2): Glow's code scales a coupling's half by sigmoid(raw + 2) < 1.
+
+  That is on the way from data to latents, so the log-scale of the way back is above zero. Zero maps
+  to log(1 / 0.881).
+  """
+  return jax.nn.softplus(-raw - 2.0)
+
+
+def jet_bound(raw: Array) -> Array:
+  """-log(2 sigmoid(raw)): scales in (0, 2) from data to latents, one at zero."""
+  return jax.nn.softplus(-raw) - math.log(2.0)
+
+
+def realnvp_bound(raw: Array, gain: Array, offset: Array) -> Array:
+  """gain tanh(raw) + offset, with learned parameters per channel (Dinh et al. 2017)."""
+  return gain * jnp.tanh(raw) + offset
+
+
+def soft_bound(raw: Array) -> Array:
+  """Maps raw values to (-2.5, 2.5), nearly, by an arc tangent, zero to zero."""
+  return 2.5 * 0.636 * jnp.arctan(raw / 2.5)
 
 
 def near_bounds(log_scale: Array, low: float, high: float) -> Array:

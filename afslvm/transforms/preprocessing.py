@@ -43,22 +43,6 @@ def without_noise(x: Array, kind: str) -> Array:
   return (256.0 * x - 0.5) / 255.0 if kind == 'uniform' else x
 
 
-def space_to_depth(x: Array, patch: int) -> Array:
-  """[..., H, W, C] -> [..., H/p, W/p, p*p*C]: each p x p patch becomes channels."""
-  *lead, h, w, c = x.shape
-  x = x.reshape(*lead, h // patch, patch, w // patch, patch, c)
-  x = jnp.moveaxis(x, -4, -3)
-  return x.reshape(*lead, h // patch, w // patch, patch * patch * c)
-
-
-def depth_to_space(x: Array, patch: int) -> Array:
-  """The inverse of `space_to_depth`."""
-  *lead, h, w, c = x.shape
-  x = x.reshape(*lead, h, w, patch, patch, c // (patch * patch))
-  x = jnp.moveaxis(x, -3, -4)
-  return x.reshape(*lead, h * patch, w * patch, c // (patch * patch))
-
-
 def log_levels(kind: str) -> float:
   """Nats per dimension from a density on [0, 1] to 256 levels; zero where there is none."""
   return math.log(256.0) if kind in ('gauss256', 'uniform') else 0.0
