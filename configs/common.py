@@ -195,6 +195,7 @@ OPTIMIZER = {
   'weight_decay': 0.0,
   'b1': 0.9,
   'b2': 0.999,
+  'eps': 1e-8,
   'ema_decay': 0.0,
 }
 TRAIN = {
@@ -206,6 +207,7 @@ TRAIN = {
   'keep_checkpoints': 2,
   'validation_batches': 8,
   'max_skipped': 10,
+  'init_batches': 1,
   'accumulate': 1,
   'convolutions': 'auto',
 }

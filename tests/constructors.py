@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from afslvm.flows.conditioners import ConvConditioner, DenseConditioner
+from afslvm.flows.glow import Glow
 from afslvm.flows.temporal import AutoregressiveAffine
 from afslvm.inference.direct import Direct
 from afslvm.inference.iterative import Iterative
@@ -16,15 +17,18 @@ from afslvm.likelihoods.bernoulli import Bernoulli
 from afslvm.likelihoods.discretized_gaussian import DiscretizedGaussian
 from afslvm.likelihoods.gaussian import Gaussian
 from afslvm.models.base import SequenceModel, StepTerms
+from afslvm.models.level_priors import LevelPrior
 from afslvm.models.priors import FlowPrior, LSTMPrior, NormalNetwork
 from afslvm.models.slvm import SLVM
 from afslvm.models.srnn import SRNN
 from afslvm.models.standard_normal import StandardNormal
 from afslvm.models.svg import SVG, FramePredictor
 from afslvm.models.temporal_flow import TemporalFlow
+from afslvm.models.videoflow import VideoFlow
 from afslvm.models.vrnn import VRNN
 from afslvm.networks.conv import Normalization
 from afslvm.networks.dcgan import DcganDecoder, DcganEncoder
+from afslvm.networks.glow import PlanePrior, SpacetimePrior
 from afslvm.networks.heads import LocLogScale
 from afslvm.networks.maps import MapDecoder, MapEncoder, MapNetwork
 from afslvm.networks.mlp import MLP
@@ -33,12 +37,13 @@ from afslvm.networks.vgg import VggDecoder, VggEncoder
 
 FRAME, VECTOR = (4, 6, 2), (3,)
 LATENT = 2
+VIDEO = (4, 8, 1)  # of which a flow of two levels makes maps of 2 x 4 and 1 x 2
 MAP = (2, 3, 2)  # of latent variables that are maps: half of a frame
 
 
-def conv(**options):
+def conv(event_shape=FRAME, **options):
   tiny = {'window': 2, 'channels': 4, 'encoder_depth': 1, 'decoder_depth': 1}
-  return ConvConditioner(FRAME, **{**tiny, **options})
+  return ConvConditioner(event_shape, **{**tiny, **options})
 
 
 def dense(**options):
@@ -197,6 +202,24 @@ def svg(networks='dcgan', inference=None, **options):
   )
 
 
+def glow(event_shape=VIDEO, **options):
+  return Glow(event_shape, **{'levels': 2, 'depth': 1, 'width': 5, **options})
+
+
+def videoflow(network=PlanePrior, map_=None, **options):
+  """VideoFlow of small parts; `options` are those of its level priors."""
+  map_ = map_ or glow()
+  options = {'window': 2, **options}
+  priors = []
+  for shape, above in zip(map_.latent_shapes, map_.above_channels, strict=True):
+    flow = None
+    if options.get('frame', 'last').startswith('flow'):
+      flow = AutoregressiveAffine(conv(shape, normalization='none'), boundary='learned')
+    parts = network(2 * shape[-1], width=5, depth=1) if options['window'] else None
+    priors.append(LevelPrior(shape, above, parts, flow, **options))
+  return VideoFlow(map_.event_shape, glow=map_, priors=tuple(priors))
+
+
 MODELS = {
   'standard_normal': lambda: StandardNormal(VECTOR),
   '1-AF conv batch context': lambda: flows(1, conv()),
@@ -249,6 +272,18 @@ MODELS = {
     1, conv(), base=conv_srnn(conv_avf(start=conv_direct(residual=True)))
   ),
   'conv vrnn batch': lambda: conv_vrnn(),
+  # Its mode is what temperature 0 draws: additive couplings keep volumes.
+  'videoflow': lambda: videoflow(map_=glow(coupling='additive', permutation='fixed')),
+  'videoflow conv3d learned': lambda: videoflow(SpacetimePrior, boundary='learned'),
+  'videoflow with flows inside': lambda: videoflow(
+    frame='flow_last', sees='both', map_=glow(bound='jet')
+  ),
+  'flow around videoflow': lambda: flows(
+    1, conv(VIDEO, normalization='group'), base=videoflow(frame='flow', sees='u'), boundary='learned'
+  ),
+  'flow around glow': lambda: flows(
+    1, conv(VIDEO), base=videoflow(window=0, frame='none', map_=glow(remat=True, unroll=1, depth=2))
+  ),
 }
 KINDS = ('slvm', 'srnn', 'vrnn', 'svg')
 LATENT_MODELS = [name for name in MODELS if any(kind in name for kind in KINDS)]

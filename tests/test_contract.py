@@ -328,7 +328,9 @@ def test_identity_flow_reduces_to_base_model(name, boundary):
   np.testing.assert_array_equal(terms.log_det, 0.0)
 
 
-@pytest.mark.parametrize('name', ['2-AF dense learned', '1-AF conv batch context'])
+@pytest.mark.parametrize(
+  'name', ['2-AF dense learned', '1-AF conv batch context', 'videoflow with flows inside']
+)
 def test_draws_are_clipped_before_anything_depends_on_them(name):
   """What follows a clipped step is what would follow it if it were data, in every flow."""
   model = constructors.MODELS[name]().copy(value_range=(0.4, 0.6))

@@ -69,7 +69,7 @@ def measure(
   mesh = distributed.make_mesh()
   distributed.check_batch_size(experiment.train.batch_size, mesh)
   batch = distributed.to_devices(next(experiment.training_batches()), mesh)
-  state = program.first_state(experiment, batch, mesh)
+  state = program.first_state(experiment, program.initial_batch(experiment, mesh), mesh)
   step = program.compiled_step(experiment, mesh)
   began = time.perf_counter()
   lowered = step.lower(state, batch)
@@ -118,9 +118,8 @@ def decoder_pass(experiment: Experiment, seconds: float, at_once: bool) -> tuple
   model, steps = experiment.model, experiment.length - experiment.model.min_context
   rounds = 1 if at_once else steps
   count = experiment.train.batch_size * steps // rounds
-  batch = next(experiment.training_batches())
   mesh = distributed.make_mesh()
-  state = program.first_state(experiment, distributed.to_devices(batch, mesh), mesh)
+  state = program.first_state(experiment, program.initial_batch(experiment, mesh), mesh)
 
   def inputs(model):
     core, mask = model.core, jnp.ones((count, 1), bool)

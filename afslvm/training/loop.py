@@ -156,8 +156,7 @@ def _initial_or_restored(
     batches.set_state(data_state['iterator'])
     log.info('resuming from step %d (verified)', int(state.step))
     return state
-  first = distributed.to_devices(next(experiment.training_batches()), mesh)
-  return program.first_state(experiment, first, mesh)
+  return program.first_state(experiment, program.initial_batch(experiment, mesh), mesh)
 
 
 class _NonFiniteWatch:

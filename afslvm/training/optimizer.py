@@ -9,6 +9,8 @@ from afslvm.objectives.objective import OnlineSettings
 from afslvm.training.settings import OptimizerSettings
 from afslvm.types import PyTree
 
+WEIGHTS = ('kernel', 'inputs', 'outputs')  # by their names; the latter two are NADE's
+
 
 def make_schedule(settings: OptimizerSettings, num_steps: int) -> optax.Schedule:
   """Returns linear warm-up, then constant or decaying rates over the remaining steps."""
@@ -55,11 +57,11 @@ def make_online(settings: OptimizerSettings, num_steps: int) -> OnlineSettings:
   those of training.
   """
   rate = dataclasses.replace(settings, learning_rate=_inference_rate(settings))
-  parts = [optax.scale_by_adam(settings.b1, settings.b2)]
+  parts = [optax.scale_by_adam(settings.b1, settings.b2, settings.eps)]
   if settings.clip_norm:
     parts.insert(0, optax.clip_by_global_norm(settings.clip_norm))
   if settings.weight_decay:
-    parts.append(optax.add_decayed_weights(settings.weight_decay))
+    parts.append(optax.add_decayed_weights(settings.weight_decay, are_weights))
   return OnlineSettings(optax.chain(*parts), make_schedule(rate, num_steps))
 
 
@@ -68,8 +70,19 @@ def _adam(settings: OptimizerSettings, num_steps: int) -> optax.GradientTransfor
     make_schedule(settings, num_steps),
     b1=settings.b1,
     b2=settings.b2,
+    eps=settings.eps,
     weight_decay=settings.weight_decay,
+    mask=are_weights,
   )
+
+
+def are_weights(params: PyTree) -> PyTree:
+  """Returns whether each parameter is one that weight decay should draw to zero.
+
+  Those are the factors of products. Biases, gains, shifts and scales, such as those of `ActNorm`,
+  and the factors of invertible matrices are spared: zero means nothing special there.
+  """
+  return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in WEIGHTS, params)
 
 
 def parameter_groups(params: PyTree) -> PyTree:

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from afslvm import fast_cpu
@@ -18,6 +19,19 @@ from afslvm.training.optimizer import make_optimizers
 from afslvm.training.state import TrainState, create_state
 from afslvm.training.step import make_train_step
 from afslvm.transforms import preprocessing
+
+
+def initial_batch(experiment: Experiment, mesh: Mesh) -> Batch:
+  """Returns the first batches of training, put together, as global arrays.
+
+  Args:
+    experiment: what is trained; `train.init_batches` says how many.
+    mesh: of all devices.
+  """
+  batches = experiment.training_batches()
+  first = [next(batches) for _ in range(experiment.train.init_batches)]
+  rows = {name: np.concatenate([batch[name] for batch in first]) for name in ('x', 'mask')}
+  return distributed.to_devices(rows, mesh)
 
 
 def first_state(experiment: Experiment, batch: Batch, mesh: Mesh) -> TrainState:

@@ -23,9 +23,10 @@ class OptimizerSettings:
     final_fraction: see `schedule`.
     clip_norm: global gradient norm above which gradients are scaled down; 0 is no clipping. The
       loss is in nats per step (frame), as in the papers' code.
-    weight_decay: decoupled (AdamW).
+    weight_decay: decoupled (AdamW), of the kernels of linear layers and convolutions only.
     b1: Adam's first decay.
     b2: Adam's second decay.
+    eps: is added to the root of Adam's second moment.
     ema_decay: exponential moving average of the parameters, which is then evaluated; 0 is none.
   """
 
@@ -38,6 +39,7 @@ class OptimizerSettings:
   weight_decay: float = 0.0
   b1: float = 0.9
   b2: float = 0.999
+  eps: float = 1e-8
   ema_decay: float = 0.0
 
   choices: ClassVar = {'schedule': SCHEDULES}
@@ -50,6 +52,7 @@ class OptimizerSettings:
     'weight_decay': (0.0, None),
     'b1': (0.0, 1.0),
     'b2': (0.0, 1.0),
+    'eps': (0.0, None),
     'ema_decay': (0.0, 0.999999),
   }
 
@@ -67,6 +70,7 @@ class TrainSettings:
     keep_checkpoints: newest checkpoints kept, beside the best by validation.
     validation_batches: batches of the validation split that are scored.
     max_skipped: non-finite steps in a row after which the run stops.
+    init_batches: batches, put together, from which data-dependent initial values are computed.
     accumulate: parts of each batch that go through the model one after another, for less memory;
       the step is that of the whole batch, but for batch statistics and dropout, which are by part.
     convolutions: how training computes them: `products` in the forms that are fast on CPU, `plain`
@@ -81,6 +85,7 @@ class TrainSettings:
   keep_checkpoints: int = 2
   validation_batches: int = 8
   max_skipped: int = 10
+  init_batches: int = 1
   accumulate: int = 1
   convolutions: str = 'auto'
 
@@ -94,6 +99,7 @@ class TrainSettings:
     'keep_checkpoints': (2, None),
     'validation_batches': (1, None),
     'max_skipped': (1, None),
+    'init_batches': (1, None),
     'accumulate': (1, None),
   }
 

@@ -1,0 +1,12 @@
+"""VideoFlow with a temporal flow in the prior of each level, on moving digits, 16 x 16.
+
+python launch/train.py --config=configs/moving_digits/videoflow_af.py --workdir=runs/videoflow_af
+"""
+
+from afslvm.configs import common, small_videoflow
+
+
+def get_config():
+  return small_videoflow.get_config(
+    'videoflow_af', common.MOVING_DIGITS, {'num_steps': 700}, levels=2
+  )

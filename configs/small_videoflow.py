@@ -1,0 +1,43 @@
+"""VideoFlow for two cores, by variant: alone, with flows in its priors, or with one around it.
+
+Against the published one (`paper_videoflow`): 4 steps of flow of width 32 at each level, priors that
+are convolutions over stacked past latents in two dimensions, longer crops of which all frames after
+the context are scored, a rate of 2e-3 with warm-up and cosine decay, and a smooth bound of the
+priors' log-scales. Gradients are clipped where they explode, hardly ever.
+"""
+
+from afslvm.configs import common, small_flows
+
+GLOW = {'depth': 4, 'width': 32}
+NETWORK = {'width': 32, 'depth': 1}
+# The flow in each level's prior, on maps of latents.
+PRIOR_FLOW = {'conditioner': {'channels': 16, 'encoder_depth': 1, 'decoder_depth': 2}}
+INDEPENDENT = {'window': 0, 'frame': 'none'}
+VARIANTS = {
+  'videoflow': ({}, None, 0),
+  'videoflow_af': ({'frame': 'flow_last', 'sees': 'both'}, PRIOR_FLOW, 0),
+  'videoflow_af1': ({}, None, 1),
+  'glow': (INDEPENDENT, None, 0),
+  'glow_af1': (INDEPENDENT, None, 1),
+}
+
+
+def get_config(variant: str, data: dict, train: dict, levels: int, width: int = 32):
+  """Returns the config of a variant; `width` is that of the priors' networks."""
+  prior, prior_flow, flows = VARIANTS[variant]
+  model = common.videoflow({**GLOW, 'levels': levels}, prior, {**NETWORK, 'width': width}, prior_flow)
+  if flows:
+    model = common.temporal_flows(model, small_flows.CONDITIONER, [{'boundary': 'learned'}])
+  config = common.experiment(
+    data={'length': 12, 'dequantisation': 'uniform', **data},
+    model=model,
+    optimizer={
+      'learning_rate': 2e-3,
+      'schedule': 'cosine',
+      'final_fraction': 0.02,
+      'clip_norm': 10000.0,  # of a loss of hundreds of nats per step
+    },
+    train={'batch_size': 12, 'init_batches': 2, 'log_every': 50, 'eval_every': 250, **train},
+  )
+  config.optimizer.warmup_steps = config.train.get_ref('num_steps') // 20
+  return config
