@@ -1,4 +1,4 @@
-"""A temporal flow whose base is a Glow of independent frames, on moving digits, 16 x 16.
+"""A temporal flow around a Glow of independent frames, on moving digits, 16 x 16.
 
 python launch/train.py --config=configs/moving_digits/glow_af1.py --workdir=runs/glow_af1
 """

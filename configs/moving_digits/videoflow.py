@@ -1,4 +1,4 @@
-"""VideoFlow on moving digits, 16 x 16: about four minutes on two cores.
+"""VideoFlow, on moving digits, 16 x 16.
 
 python launch/train.py --config=configs/moving_digits/videoflow.py --workdir=runs/videoflow
 """

@@ -1,0 +1,17 @@
+"""VideoFlow inside a temporal flow, on stochastic moving MNIST, 32 x 32.
+
+DATA=stochastic_moving_mnist
+python launch/prepare_data.py --dataset=$DATA --options=frame_size=32 --source=mnist.npz
+python launch/train.py --config=configs/stochastic_moving_mnist/videoflow_af1.py --workdir=runs/videoflow_af1
+"""
+
+from afslvm.configs import common, small_videoflow
+
+
+def get_config():
+  return small_videoflow.get_config(
+    'videoflow_af1',
+    {**common.STOCHASTIC_MOVING_MNIST, 'frame_size': 32},
+    {'num_steps': 1500, 'batch_size': 8},
+    levels=3,
+  )
