@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -127,6 +127,22 @@ def predict(
       future = truth[context_frames:]
       scores = {m.name: prediction.score(m, future, samples, mean_path, last) for m in metrics}
     yield Predicted(index, stored, truth, np.asarray(context), samples, mean_path, scores)
+
+
+def at_temperatures(
+  run: 'Run', protocol: prediction.PredictionProtocol, temperatures: Sequence[float]
+) -> Callable[[Predicted], np.ndarray]:
+  """Returns a function from a sequence to its continuations at each temperature, of one noise.
+
+  They are [K, F, *event], on the scale of the data.
+  """
+  compare = prediction.make_comparison(run.model, protocol.predicted_frames, temperatures)
+
+  def of_sequence(found: Predicted) -> np.ndarray:
+    key = jax.random.fold_in(jax.random.key(protocol.seed), found.index)
+    return own_arrays.shown(run, compare(run.variables, found.context, jax.random.split(key)[1]))
+
+  return of_sequence
 
 
 def metrics_of(run: 'Run') -> tuple[prediction.Metric, ...]:

@@ -1,9 +1,9 @@
 """VideoFlow for two cores, by variant: alone, with flows in its priors, or with one around it.
 
-Against the published one (`paper_videoflow`): 4 steps of flow of width 32 at each level, priors that
-are convolutions over stacked past latents in two dimensions, longer crops of which all frames after
-the context are scored, a rate of 2e-3 with warm-up and cosine decay, and a smooth bound of the
-priors' log-scales. Gradients are clipped where they explode, hardly ever.
+Against the published one (`paper_videoflow`): 4 steps of flow of width 32 at each level, priors
+that are convolutions over stacked past latents in two dimensions, a rate of 2e-3 with warm-up and
+cosine decay, gradients that are clipped where they explode, and a smooth bound of the priors'
+log-scales.
 """
 
 from afslvm.configs import common, small_flows
@@ -25,7 +25,8 @@ VARIANTS = {
 def get_config(variant: str, data: dict, train: dict, levels: int, width: int = 32):
   """Returns the config of a variant; `width` is that of the priors' networks."""
   prior, prior_flow, flows = VARIANTS[variant]
-  model = common.videoflow({**GLOW, 'levels': levels}, prior, {**NETWORK, 'width': width}, prior_flow)
+  glow, network = {**GLOW, 'levels': levels}, {**NETWORK, 'width': width}
+  model = common.videoflow(glow, prior, network, prior_flow)
   if flows:
     model = common.temporal_flows(model, small_flows.CONDITIONER, [{'boundary': 'learned'}])
   config = common.experiment(

@@ -3,8 +3,8 @@
 python launch/train.py --config=configs/smoke.py --workdir=runs/smoke
 
 `configs/smoke.py:NAME` is the same for every model: af1 (default), af2, slvm, slvm_af1, slvm_avf1,
-srnn, vrnn, svg, svg_avf1, videoflow, videoflow_af (flows in its priors), videoflow_af1 (a flow around
-it), glow.
+srnn, vrnn, svg, svg_avf1, videoflow, videoflow_af (flows in its priors), videoflow_af1 (a flow
+around it), glow.
 """
 
 from afslvm.configs import common

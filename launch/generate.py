@@ -4,6 +4,7 @@ Writes the values (npz), a strip (PNG) and an animation (GIF) of each sequence w
 them, and metrics.json: PSNR and SSIM of the samples' mean, of the best of them, of the mean path,
 and of the last given frame, repeated. Music becomes piano rolls (PNG), MIDI and wav files, speech
 waveforms (PNG) and wav files; these, and data of any other kind, are scored by squared errors.
+--compare_temperatures=0,0.5,1 adds a strip and an animation of one sample at each temperature.
 """
 
 import dataclasses
@@ -31,6 +32,11 @@ flags.DEFINE_integer(
 flags.DEFINE_integer('num_samples', 8, 'Continuations of each sequence.', lower_bound=1)
 flags.DEFINE_float(
   'temperature', 1.0, 'Scales all standard deviations of the samples.', lower_bound=0.0
+)
+flags.DEFINE_list(
+  'compare_temperatures',
+  [],
+  'Of frames: also draw the same noise at each of these temperatures, side by side.',
 )
 flags.DEFINE_boolean(
   'likelihood_noise',
@@ -64,6 +70,7 @@ def main(argv: list[str]):
   run = runs.load_run(args.workdir, args.checkpoint, args.data_dir)
   names = [field.name for field in dataclasses.fields(run_predictions.Options)]
   options = run_predictions.Options(**{name: args[name].value for name in names})
+  temperatures = checked_temperatures(run, args.compare_temperatures)
   protocol, indices = run_predictions.plan(run, options)
   about = {
     'model': run.label,
@@ -75,7 +82,8 @@ def main(argv: list[str]):
   folder = open_folder(run.path, args.output, about)
   report = {**about, 'in_words': protocol.in_words().split('\n')}
   files.write_json(folder / RECORD, {**report, 'metrics': None})  # until it is known
-  scores = write_all(run, protocol, indices, folder, Shown(args.num_pictures, args.step_seconds))
+  shown = Shown(args.num_pictures, args.step_seconds, temperatures)
+  scores = write_all(run, protocol, indices, folder, shown)
   summaries = {}
   print(f'{about["model"]}. {report["in_words"][0]}', *report['in_words'][1:], sep='\n')
   for metric in run_predictions.metrics_of(run) if protocol.scored_frames else ():
@@ -92,6 +100,31 @@ class Shown(NamedTuple):
 
   num_pictures: int
   step_seconds: float
+  temperatures: list[float]  # that are compared
+
+
+def checked_temperatures(run, given: list[str]) -> list[float]:
+  """The numbers of --compare_temperatures.
+
+  Raises:
+    ConfigError: one is not a number, 0 or more, or the data are no frames.
+  """
+  import math
+
+  from afslvm import run_predictions
+  from afslvm.errors import ConfigError
+
+  if given and not run_predictions.are_frames(run):
+    raise ConfigError('--compare_temperatures: only frames are compared; leave the flag out')
+  found = []
+  for text in given:
+    try:
+      found.append(float(text))
+    except ValueError:
+      found.append(math.nan)
+    if not 0 <= found[-1] < math.inf:
+      raise ConfigError(f'--compare_temperatures={text} must be numbers, such as 0,0.5,1')
+  return found
 
 
 def open_folder(workdir: pathlib.Path, output: str, about: dict) -> pathlib.Path:
@@ -137,6 +170,9 @@ def write_all(run, protocol, indices: list[int], folder: pathlib.Path, shown: Sh
 
   event = events.event_of(run.dataset, shown.step_seconds)
   log.info('compiling')
+  compare = None
+  if shown.temperatures:
+    compare = run_predictions.at_temperatures(run, protocol, shown.temperatures)
   scores, progress = [], Progress(0, len(indices))
   for place, found in enumerate(run_predictions.predict(run, protocol, indices)):
     scores.append(found.scores)
@@ -144,6 +180,8 @@ def write_all(run, protocol, indices: list[int], folder: pathlib.Path, shown: Sh
     write_values(path, found)
     if run_predictions.are_frames(run) and place < shown.num_pictures:
       write_pictures(path, found)
+      if compare is not None:
+        write_comparison(path, found, shown.temperatures, compare(found))
     if event.is_heard and place < shown.num_pictures:
       given = len(found.context)
       listening.write(path, event, found.truth, found.mean_path, found.samples, given)
@@ -176,6 +214,18 @@ def write_pictures(path: pathlib.Path, found):
   shown = predictions.rows(found.truth, rows, found.samples, given)
   path.with_suffix('.png').write_bytes(predictions.picture(shown, given))
   path.with_suffix('.gif').write_bytes(predictions.animation(shown, given))
+
+
+def write_comparison(path: pathlib.Path, found, temperatures: list[float], drawn):
+  """A strip and an animation of one noise at several temperatures, `drawn` [K, F, H, W, C]."""
+  from afslvm.visualization import predictions
+
+  rows = {f'T = {t:g}': row for t, row in zip(temperatures, drawn, strict=True)}
+  given = len(found.context)
+  shown = predictions.rows(found.truth, rows, found.samples[:0], given)
+  beside = path.with_name(f'{path.name}_temperatures')
+  beside.with_suffix('.png').write_bytes(predictions.picture(shown, given))
+  beside.with_suffix('.gif').write_bytes(predictions.animation(shown, given))
 
 
 if __name__ == '__main__':

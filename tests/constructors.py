@@ -279,7 +279,7 @@ MODELS = {
     frame='flow_last', sees='both', map_=glow(bound='jet')
   ),
   'flow around videoflow': lambda: flows(
-    1, conv(VIDEO, normalization='group'), base=videoflow(frame='flow', sees='u'), boundary='learned'
+    1, conv(VIDEO, patch=2), base=videoflow(frame='flow', sees='u'), boundary='learned'
   ),
   'flow around glow': lambda: flows(
     1, conv(VIDEO), base=videoflow(window=0, frame='none', map_=glow(remat=True, unroll=1, depth=2))

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 FEW = ('--num_samples=3', '--num_sequences=2', '--num_pictures=1')
 
@@ -122,3 +123,18 @@ def test_mistakes_end_in_one_line(arguments, expected, launch, smoke_run):
   assert done.returncode == 2, done.stderr
   assert done.stderr.count('\n') == 1, done.stderr
   assert expected in done.stderr
+
+
+def test_temperatures_side_by_side(launch, smoke_run, tmp_path):
+  few = ('--num_samples=1', '--num_sequences=1', '--num_frames=4', f'--output={tmp_path / "new"}')
+  command = ('generate', f'--workdir={smoke_run}', *few)
+  done = launch(*command, '--compare_temperatures=0,0.5,1')
+  assert done.returncode == 0, done.stderr
+  (index,) = read(tmp_path / 'new')['sequences']
+  path = tmp_path / 'new' / f'test_{index:05d}_temperatures'
+  with Image.open(path.with_suffix('.png')) as picture:
+    assert picture.height % 4 == 0  # rows of the truth and of three temperatures
+  assert path.with_suffix('.gif').read_bytes().startswith(b'GIF8')
+  failed = launch(*command, '--compare_temperatures=0,hot')
+  assert failed.returncode == 2
+  assert failed.stderr.strip().endswith('must be numbers, such as 0,0.5,1')

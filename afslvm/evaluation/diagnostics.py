@@ -10,6 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from afslvm.distributions.normal import kl_normal
+from afslvm.evaluation import levels
 from afslvm.evaluation.correlation import temporal_correlation
 from afslvm.models.base import SequenceModel
 from afslvm.types import Array, PyTree
@@ -32,6 +33,11 @@ MEANING = {
   'saturation/posterior': "share of the posterior's log-scales that lie at a bound",
 }
 # What a model with latent variables sows, and the part that it is a number about.
+OF_LEVELS = {
+  'bits_per_dim': 'what latents of this level cost given the past, bits per dimension of the frame',
+  'correlation': 'temporal correlation of latents of this level',
+  'moved_correlation': 'the same in the frame of reference that its prior predicts from the past',
+}
 _LATENT_SCALES = {'prior_saturation': 'prior', 'posterior_saturation': 'posterior'}
 # Lists of numbers: of steps, and of inference iterations.
 LISTS = ('kl_per_step', 'free_energy_per_iteration')
@@ -51,10 +57,11 @@ def diagnose(
     first: steps before it are given, and don't count.
 
   Returns:
-    The entries of `MEANING` that the model has; `kl_per_step`, a list over scored steps;
-    `free_energy_per_iteration` of an iterative inference, the mean over scored steps of F_t before
-    the first iteration and after each, nats; `saturation/flow 1`, ... and, where the likelihood has
-    log-scales, `saturation/likelihood`: shares of log-scales at a bound.
+    The entries of `MEANING` that the model has; of each level, those of `OF_LEVELS`;
+    `kl_per_step`, a list over scored steps; `free_energy_per_iteration` of an iterative inference,
+    the mean over scored steps of F_t before the first iteration and after each, nats;
+    `saturation/flow 1`, ... and, where the likelihood has log-scales, `saturation/likelihood`:
+    shares of log-scales at a bound.
   """
   # Where several processes share the batch, each needs the rows of all.
   found = multihost_utils.process_allgather(_apply(model, variables, x, mask, key), tiled=True)
@@ -63,7 +70,10 @@ def diagnose(
   values: dict[str, Any] = {}
   for depth, level in enumerate(_levels(diagnostics), 1):
     is_core = 'prior_log_likelihood' in level
-    parts = {'saturation': 'likelihood' if is_core else f'flow {depth}', **_LATENT_SCALES}
+    of_levels = levels.of_levels(level, scored, math.prod(model.event_shape))
+    values.update(levels.numbers(of_levels))
+    own = 'likelihood' if is_core else 'couplings' if of_levels else f'flow {depth}'
+    parts = {'saturation': own, **_LATENT_SCALES}
     for name, part in parts.items():
       if name in level:
         share = np.asarray(level[name][-1])
@@ -130,7 +140,7 @@ def recorded(record: dict[str, Any]) -> dict[str, Any]:
   values = {
     key: value
     for key, value in record.items()
-    if (key in MEANING or key.startswith('saturation/')) and is_number(value)
+    if (key in MEANING or key.startswith(('saturation/', 'level '))) and is_number(value)
   }
   for name in LISTS:
     found = record.get(name)
@@ -178,6 +188,8 @@ def sentences(history: Sequence[dict[str, Any]]) -> list[str]:
 
 def _remedy(part: str, is_iterative: bool) -> str:
   """Returns what helps a part whose log-scales lie at a bound."""
+  if part == 'couplings':
+    return "train with a lower optimizer.learning_rate, or model.glow.bound='glow'"
   if part not in _LATENT_SCALES.values():
     return 'widen log_scale_low and log_scale_high, or train with a lower optimizer.learning_rate'
   update = (

@@ -147,6 +147,27 @@ def make_sampler(
   return sample
 
 
+def make_comparison(
+  model: SequenceModel, num_frames: int, temperatures: Sequence[float]
+) -> Callable[[PyTree, Array, Array], np.ndarray]:
+  """Builds `(variables, context [C, *event], key) -> continuations [K, F, *event]`.
+
+  There is one for each of K temperatures, all of the same noise. A continuation may not be finite.
+  """
+  scales = jnp.asarray(temperatures, jnp.float32)
+
+  @jax.jit
+  def draw(variables, context, key):
+    def one(temperature):
+      return model.apply(
+        variables, context[None], num_frames, temperature, rngs={'sample': key}, method='generate'
+      )[0]
+
+    return jax.lax.map(one, scales)
+
+  return lambda variables, context, key: np.asarray(draw(variables, context, key))
+
+
 @dataclasses.dataclass(frozen=True)
 class Scores:
   """One metric on one sequence.

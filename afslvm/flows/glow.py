@@ -1,7 +1,7 @@
 """Glow: a multi-scale map of frames to latent maps, without a density of its own.
 
-Kingma & Dhariwal 2018. `inverse` and `encode` go from frames to latents, `forward` and `decode` from
-latents to frames. What the latents of a level are distributed like is the business of whoever
+Kingma & Dhariwal 2018. `inverse` and `encode` go from frames to latents, `forward` and `decode`
+from latents to frames. What the latents of a level are distributed like is the business of whoever
 uses it: VideoFlow's priors, or a conditional likelihood.
 """
 
@@ -78,9 +78,7 @@ def constants_of(kind: str, channels: int, level: int, depth: int) -> dict[str, 
   if kind == 'fixed':
     return {'order': np.stack([rng.permutation(channels) for rng in rngs])}
   factored = [_factored_rotation(rng, channels) for rng in rngs]
-  return {
-    name: np.stack([f[name] for f in factored]).astype(np.float32) for name in factored[0]
-  }
+  return {name: np.stack([f[name] for f in factored]).astype(np.float32) for name in factored[0]}
 
 
 def _factored_rotation(rng: np.random.Generator, channels: int) -> dict[str, np.ndarray]:

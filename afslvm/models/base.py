@@ -13,7 +13,7 @@ training. BatchNorm is in training mode exactly when the collection `batch_stats
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -327,6 +327,17 @@ class SequenceModel(nn.Module):
     )
     with fast_cpu.in_loop():
       return scan(self, state, inputs)
+
+
+@runtime_checkable
+class HasFrameLatents(Protocol):
+  """A model whose frames are a bijection's images of latents."""
+
+  def latents(self, x: Array) -> tuple[Array, ...]:
+    """Returns the latents of x [B, T, *event], arrays [B, T, ...]."""
+
+  def decode(self, latents: tuple[Array, ...]) -> Array:
+    """Returns the frames [B, T, *event] of latents."""
 
 
 def _step(

@@ -113,7 +113,9 @@ class ZeroConv(nn.Module):
     return Gain(name='output')(_conv(self.features, self.edge, ZEROS, 'highest', 'conv')(x))
 
 
-def _conv(features: int, edge: bool, init: Any, precision: str | None, name: str, dtype=jnp.float32):
+def _conv(
+  features: int, edge: bool, init: Any, precision: str | None, name: str, dtype: Any = jnp.float32
+) -> nn.Module:
   """Returns a 3 x 3 convolution without bias, with or without the edge channel."""
   if edge:
     return EdgeConv(features, init, dtype, precision, name=name)

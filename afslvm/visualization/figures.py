@@ -145,6 +145,30 @@ def vector_rows(
   return both_inks(draw, 8.4, 0.4 + 0.95 * len(rows))
 
 
+def bits_of_levels(
+  cost: Mapping[str, Sequence[np.ndarray]], begins: Mapping[str, int]
+) -> tuple[bytes, bytes]:
+  """Bits of each level of a multi-scale flow against the step, one panel per run.
+
+  Args:
+    cost: by run, [T] of each level.
+    begins: by run, the first step.
+  """
+
+  def draw(figure):
+    panels = figure.subplots(1, len(cost), sharey=True, squeeze=False)[0]
+    for panel, (title, levels) in zip(panels, cost.items(), strict=True):
+      for number, (bits, colour) in enumerate(zip(levels, _cycle(len(levels)), strict=True)):
+        steps = np.arange(begins[title], begins[title] + len(bits))
+        panel.plot(steps, bits, color=colour, lw=1.6, marker='o', ms=3, label=f'level {number}')
+      panel.set(xlabel='step of the sequence', title=title)
+      panel.xaxis.get_major_locator().set_params(integer=True)
+    panels[0].set_ylabel('bits/dim of the frame')
+    panels[-1].legend()
+
+  return both_inks(draw, 8.4, 2.7)
+
+
 # ---- variational filtering -----------------------------------------------------------------------
 
 

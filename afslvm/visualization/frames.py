@@ -12,14 +12,14 @@ FRAME_MILLISECONDS, LAST_MILLISECONDS = 160, 700
 def display_range(row: np.ndarray, label: str) -> tuple[float, float]:
   """The values of a row that are shown black and white.
 
-  Frames, shifts and reconstructions of them: 0 and 1. Scales: 0 and the greatest. Noise y and
-  reconstructions of it: -3 and 3 standard deviations. Anything else: its greatest absolute value
+  Frames, and predictions and reconstructions of them: 0 and 1. Scales: 0 and the greatest. Noise y
+  and what is made of it: -3 and 3 standard deviations. Anything else: its greatest absolute value
   and minus it, so that zero is grey.
   """
   name = label.split('/')[-1]
-  if label in ('x', '1/shift', '1/mean'):
+  if label in ('x', '1/shift', '1/mean', '1/prediction'):
     return 0.0, 1.0
-  if name in ('y', 'mean'):
+  if name in ('y', 'mean', 'prediction'):
     return -3.0, 3.0
   greatest = max(float(np.nanmax(np.abs(row), initial=0.0)), 1e-6)
   return (0.0 if name == 'scale' else -greatest), greatest

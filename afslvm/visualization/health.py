@@ -8,7 +8,7 @@ from afslvm.visualization.markup import Html, element
 from afslvm.visualization.page import paragraphs
 from afslvm.visualization.records import Run
 
-SATURATION = 'saturation/'
+SATURATION, LEVEL = 'saturation/', 'level '
 
 
 def section(runs: list[Run]) -> Html:
@@ -75,12 +75,14 @@ def _table(runs: list[Run]) -> Html:
 def _ordered(keys: set[str]) -> list[str]:
   """In the order of `MEANING`; the size of the latent variable stands beside another number."""
   named = [key for key in diagnostics.MEANING if key in keys and key != 'latent_size']
-  return named + sorted(key for key in keys - set(named) if key.startswith(SATURATION))
+  return named + sorted(key for key in keys - set(named) if key.startswith((SATURATION, LEVEL)))
 
 
 def _means(key: str) -> str:
   if key in diagnostics.MEANING:
     return diagnostics.MEANING[key]
+  if key.startswith(LEVEL):
+    return diagnostics.OF_LEVELS[key.partition('/')[2]]
   return f'share of the log-scales that lie at a bound, {key.removeprefix(SATURATION)}'
 
 
@@ -92,6 +94,6 @@ def _shown(key: str, values: dict[str, Any]) -> str:
     return f'{value:g} of {values.get("latent_size", "?")}'
   if key.startswith(SATURATION):
     return f'{value:.1%}'
-  if key == 'residual_correlation':
+  if key.endswith('correlation'):
     return f'{value:+.3f}'.replace('-', '−')
   return f'{value:.2f}' if abs(value) < 100 else f'{value:,.0f}'.replace('-', '−')

@@ -20,7 +20,13 @@ MEANINGS = {
   'scale': 'uncertainty',
   'y': 'remainder',
 }
-FIRST_PREDICTIONS = {'1/shift': 'first shift', '1/mean': 'reconstruction'}
+FIRST_PREDICTIONS = {
+  '1/shift': 'first shift',
+  '1/mean': 'reconstruction',
+  '1/prediction': 'one-step prediction',
+}
+# Rows of the model inside all flows, which are about x, or about y of the last flow.
+OF_THE_CORE = {'mean': 'reconstruction', 'prediction': 'prediction'}
 ROLES = {
   'truth': 'what happened',
   'mean path': 'no noise',
@@ -49,10 +55,10 @@ def meaning(label: str, labels: Collection[str]) -> str:
   A likelihood's mean reconstructs what the likelihood is of: x, or y of the flow outside of it.
   """
   depth, _, name = label.rpartition('/')
-  if name != 'mean':
+  if name not in OF_THE_CORE:
     return MEANINGS.get(name, '')
   outside = f'{int(depth) - 1}/y'
-  return f'reconstruction of {caption(outside, labels) if outside in labels else "x"}'
+  return f'{OF_THE_CORE[name]} of {caption(outside, labels) if outside in labels else "x"}'
 
 
 def explained(rows: Mapping[str, np.ndarray], label: str = '1/shift') -> float | None:

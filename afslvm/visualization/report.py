@@ -14,6 +14,7 @@ from afslvm.visualization import (
   figures,
   frames,
   health,
+  levels,
   markup,
   page,
   pictures,
@@ -57,6 +58,7 @@ def build(runs: list[Run], on_run: Callable[[str], None] = lambda title: None) -
       'What each model makes of a sequence',
       markup.join([_about_rows(shown, runs), *rows]),
     ),
+    **({'levels': ('Levels', of_levels)} if (of_levels := levels.section(runs)) else {}),
     'continuations': ('Continuations', markup.join([_ABOUT_CONTINUATIONS, *continued])),
     'correlation': ('Correlation before and after', _correlation(runs)),
     'configs': ('Configs and receipts', markup.join([_about(run) for run in runs])),
@@ -128,6 +130,10 @@ _ABOUT_MEANS = (
   'step itself: without flows a reconstruction of x, under flows one of y, the remainder of the '
   'last flow. It is no prediction; and where y is noise, little of it can be reconstructed.'
 )
+_ABOUT_PREDICTIONS = (
+  'Prediction is the frame that the model expects given the true frames before it: the latents of '
+  'every level at their mean.'
+)
 _ABOUT_CONTINUATIONS = paragraphs(
   'The first steps, marked in the line of step numbers or by their colour, are given; the model '
   'makes the others. A sample draws all noise; the mean path sets it to zero and shows what the '
@@ -154,6 +160,7 @@ def _about_rows(shown: set[str], runs: list[Run]) -> Html:
     + (f'; {beside}' if any(run.shows_frames for run in runs) else '.'),
     _ABOUT_FLOWS if 'shift' in names else '',
     _ABOUT_MEANS if 'mean' in names else '',
+    _ABOUT_PREDICTIONS if 'prediction' in names else '',
   )
 
 
@@ -174,7 +181,7 @@ def _rows(run: Run) -> tuple[set[str], Html]:
 
 
 def _explained(rows: dict[str, np.ndarray]) -> Iterator[str]:
-  """How much of x the first shift or the reconstruction tells."""
+  """How much of x the first shift, the prediction or the reconstruction tells."""
   for label, name in pictures.FIRST_PREDICTIONS.items():
     part = pictures.explained(rows, label)
     if part is None:

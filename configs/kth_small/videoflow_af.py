@@ -1,4 +1,4 @@
-"""VideoFlow with a temporal flow in the prior of each level, on KTH actions, 64 x 64 grey, SVG's persons.
+"""VideoFlow with temporal flows in its priors, on KTH actions, 64 x 64 grey, SVG's persons.
 
 python launch/prepare_data.py --dataset=kth --options=persons=svg --source=KTH_VIDEOS
 python launch/train.py --config=configs/kth_small/videoflow_af.py --workdir=runs/videoflow_af

@@ -7,6 +7,4 @@ from afslvm.configs import common, small_videoflow
 
 
 def get_config():
-  return small_videoflow.get_config(
-    'glow_af1', common.MOVING_DIGITS, {'num_steps': 700}, levels=2
-  )
+  return small_videoflow.get_config('glow_af1', common.MOVING_DIGITS, {'num_steps': 700}, levels=2)

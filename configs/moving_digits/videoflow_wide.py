@@ -1,6 +1,6 @@
 """VideoFlow with as many parameters as with flows in its priors, on moving digits, 16 x 16.
 
-python launch/train.py --config=configs/moving_digits/videoflow_wide.py --workdir=runs/videoflow_wide
+python launch/train.py --config=configs/moving_digits/videoflow_wide.py --workdir=runs/wide
 """
 
 from afslvm.configs import common, small_videoflow
