@@ -60,7 +60,7 @@ EXTERNAL = {
   'distributions': {'jax', 'flax'},
   'fast_cpu': {'jax'},
   'networks': {'jax', 'flax', 'numpy'},
-  'flows': {'jax', 'flax'},
+  'flows': {'jax', 'flax', 'numpy', 'scipy'},  # numpy and scipy for constants of the program
   'likelihoods': {'jax', 'flax'},
   'inference': {'jax', 'flax', 'optax'},
   'models': {'jax', 'flax'},

@@ -72,8 +72,8 @@ def diagnose(
     is_core = 'prior_log_likelihood' in level
     of_levels = levels.of_levels(level, scored, math.prod(model.event_shape))
     values.update(levels.numbers(of_levels))
-    own = 'likelihood' if is_core else 'couplings' if of_levels else f'flow {depth}'
-    parts = {'saturation': own, **_LATENT_SCALES}
+    whose = 'likelihood' if is_core else 'couplings' if of_levels else f'flow {depth}'
+    parts = {'saturation': whose, **_LATENT_SCALES}
     for name, part in parts.items():
       if name in level:
         share = np.asarray(level[name][-1])

@@ -32,7 +32,7 @@ def of_levels(shown: dict[str, Any], scored: Array, dims: int) -> list[Level]:
     scored: bool [B, T], the steps that count.
     dims: of a frame.
   """
-  levels = []
+  levels: list[Level] = []
   for number in itertools.count():
     names = [f'{name}_of_level_{number}' for name in ('log_prob', 'z', 'u')]
     if names[0] not in shown:
