@@ -53,7 +53,7 @@ setuptools.setup(
     'orbax-checkpoint>=0.12.8',  # asynchronous checkpoints that carry shardings
     'pillow>=11',  # PNG and GIF of the report
     'scikit-learn>=1.6',  # load_digits: real handwritten digits without a download
-    'scipy>=1.15',  # the LU factorisation that invertible 1 x 1 layers begin with; JAX needs it, too
+    'scipy>=1.15',  # the LU factorisation that Glow's 1 x 1 layers begin with; JAX needs it
     'tensorboardX>=2.6.4',  # TensorBoard files without TensorFlow
     'tensorflow-datasets>=4.9.10',  # builders, splits, versions (the package needs no TensorFlow)
   ],
