@@ -168,10 +168,10 @@ class PlannedRun(Trainable):
   def evaluate_command(self, column: Column) -> list[str]:
     """Arguments of python."""
     command = [str(ROOT / 'launch/evaluate.py'), f'--workdir={self.path}']
+    command.append(f'--protocol={column.rules}')
     protocol = column.protocol
-    if protocol.whole_sequences:
-      command.append(f'--protocol={column.rules}')
-    elif column.context != max(protocol.min_context, self.num_context):
+    usual = max(protocol.min_context, self.num_context)
+    if not protocol.whole_sequences and column.context != usual:
       command.append(f'--num_context={column.context}')
     if column.split != 'test':
       command.append(f'--split={column.split}')

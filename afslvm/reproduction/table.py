@@ -208,7 +208,7 @@ def _af_paper(first: LikelihoodResult, table: Table, data: Data) -> dict[str, An
     context = first.contract.context_frames
     paper = {
       result.model: result.nats_per_dim
-      for result in published.find(benchmark.dataset, 'test')
+      for result in published.find(benchmark.dataset, 'test', first.contract.protocol)
       if published.CONTEXT[result.model] == context
     }
   return {'published': paper, 'why_not_published': why}

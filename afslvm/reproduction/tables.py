@@ -124,6 +124,38 @@ AF_1 = Table(
 )
 
 
+# VideoFlow alone, with flows in its priors, and inside one, beside what flows and latent variables
+# do without it. All are trained with uniform noise and asked for the probability of the same
+# frames.
+VIDEOFLOW = Table(
+  name='videoflow',
+  title='VideoFlow with and without autoregressive flows',
+  rows={
+    'videoflow': '',
+    'videoflow_wide': 'VideoFlow, as large as with AF',
+    'videoflow_af': '',
+    'videoflow_af1': '',
+    'glow_af1': '',
+    'af1_uniform': '',
+    'slvm_uniform': '',
+    'slvm_af1_uniform': '',
+  },
+  columns=(
+    Column('test', 'test', 6, rules='discrete'),
+    Column('train', 'train', 6, rules='discrete'),
+  ),
+  folders={
+    'small': {
+      'moving_digits': 'configs/moving_digits',
+      'stochastic_moving_mnist': 'configs/stochastic_moving_mnist',
+      'kth': 'configs/kth_small',
+    },
+    'paper': {'bair': 'configs/bair'},
+  },
+  baseline='videoflow',
+)
+
+
 def _whole(num_particles: int) -> tuple[Column, ...]:
   """The AVF paper's convention, and the strict one; a particle filter beside the latter."""
   return (
@@ -183,7 +215,7 @@ AVF_3 = Table(
   scale='paper',
   baseline='direct',
 )
-TABLES = {table.name: table for table in (AF_1, AVF_1, AVF_2, AVF_3)}
+TABLES = {table.name: table for table in (AF_1, AVF_1, AVF_2, AVF_3, VIDEOFLOW)}
 
 
 def find(name: str) -> Table:

@@ -73,7 +73,7 @@ class Column:
     benchmark = published.benchmark_of(*data)
     if benchmark is None or published.why_not_comparable(self.contract, *data):
       return ()
-    return published.find(benchmark.dataset, 'test')
+    return published.find(benchmark.dataset, 'test', self.contract.protocol)
 
 
 def columns(runs: list[Run]) -> list[Column]:
@@ -133,10 +133,10 @@ def results_table(runs: list[Run]) -> Html:
   header = ['model', *(_question(column) for column in found)]
   rows = [[run.title, *(_model_cell(column, run, titles) for column in found)] for run in runs]
   rows += [[element('em', name), *(_cell(c, c.of(name)) for c in found)] for name in references]
-  papers = dict.fromkeys(result.model for column in found for result in column.paper)
+  papers = dict.fromkeys((r.paper, r.model) for column in found for r in column.paper)
   rows += [
-    [element('em', f'{published.PAPER}, {model}'), *(_published(c, model) for c in found)]
-    for model in papers
+    [element('em', f'{paper}, {model}'), *(_published(c, model) for c in found)]
+    for paper, model in papers
   ]
   return markup.table(header, rows, class_='results')
 
@@ -256,7 +256,7 @@ def _published(column: Column, model: str) -> Html:
   if not found:
     return _cell(column, [])
   limit = '' if found[0].kind == 'exact' else '≤ '
-  small = element('small', 'nats/dim, Table 1', class_='line')
+  small = element('small', 'nats/dim, as published', class_='line')
   return element('div', f'{limit}{found[0].nats_per_dim:.2f}', small, class_='number')
 
 
