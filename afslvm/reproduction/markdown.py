@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 from afslvm.evaluation import published
 from afslvm.evaluation.contract import LikelihoodResult
 from afslvm.reproduction import claims
+from afslvm.reproduction.costs import costs, words
 from afslvm.reproduction.table import results
+from afslvm.reproduction.tables import AF_1, TABLES
 from afslvm.training.progress import format_duration
 
 Table = dict[str, Any]
@@ -57,7 +59,7 @@ def page(table: Table, has_legend: bool = True) -> str:
   commits = ', '.join(commit(name) for name in table['evaluated_at'])
   return '\n'.join(
     [
-      f'# Table 1 of the AF paper on {table["data"]["label"]}, scale {table["scale"]}',
+      f'# {TABLES[table["table"]].title} on {table["data"]["label"]}, scale {table["scale"]}',
       '',
       *(['Only a trial: after so few steps these numbers mean nothing.', ''] * is_trial(table)),
       about(table),
@@ -68,6 +70,7 @@ def page(table: Table, has_legend: bool = True) -> str:
       '',
       *beside_paper(table),
       '',
+      *_costs(table),
       *_runs(table),
       '',
       *(f'`{command}`  ' for command in table['commands']),
@@ -107,7 +110,7 @@ def part(table: Table, names: tuple[str, str]) -> list[str]:
   header = ['model', 'parameters', 'seeds', f'{test["split"]}, frames {first}..{last}']
   header += ['bits/dim']
   header += ['train', 'bits/dim', 'gap', 'KL', 'steps/s']
-  header += ['AF paper, Table 1'] if paper else []
+  header += ['as published'] if paper else []
   models = [row for row in table['rows'] if row[names[0]]]
   best = min(
     (summarise(results(row, names[0])).mean for row in models if not is_reference(row)),
@@ -130,7 +133,7 @@ def is_reference(row: dict[str, Any]) -> bool:
 def _part_row(row: dict[str, Any], names: tuple[str, str], best: float) -> list[str]:
   test, train = (summarise(results(row, name)) for name in names)
   kl = [result.kl_nats_per_step for result in results(row, names[0])]
-  name = f'*{row["model"]}*' if is_reference(row) else row['model']
+  name = f'*{row["model"]}*' if is_reference(row) else words(row)
   value = nats(test)
   if not is_reference(row) and test.mean == best:
     value = f'**{value}**'
@@ -177,6 +180,17 @@ def _mean(values: list[float | None] | None, form: str) -> str:
   return format(statistics.fmean(there), form) if there else ''
 
 
+def _costs(table: Table) -> list[str]:
+  """What training took, in nats/dim at equal CPU time; nothing of tables that didn't record it."""
+  if any('cpu_seconds' not in row for row in table['rows'] if not is_reference(row)):
+    return []
+  about = (
+    'CPU time includes compilation and validations. Validation is in nats/dim of each model’s own '
+    'scored frames; at equal CPU time it is in the middle of a schedule.'
+  )
+  return [about, '', *rendered(*costs(table)), '']
+
+
 def _runs(table: Table) -> list[str]:
   """Every seed, and what it took."""
   header = ['model', 'seed', f'test, frames {_frames(table)}', 'KL', 'correlation of x → y']
@@ -194,7 +208,7 @@ def _run(row: dict[str, Any], index: int, seed: int) -> list[str]:
   rate = row['steps_per_second'][index]
   overridden = ''.join(f' --config.{value}' for value in row['overrides'])
   return [
-    row['model'],
+    words(row),
     str(seed),
     nats(summarise([result])),
     '' if kl is None else f'{kl:.2f}',
@@ -231,6 +245,8 @@ def beside_paper(table: Table) -> list[str]:
   """Why the paper's numbers stand beside ours, or why they don't."""
   names = (PAPER_OWN[0], PAPER[0], OWN[0], COMMON[0])
   test = next(table['columns'][name] for name in names if name in table['columns'])
+  if table['table'] != AF_1.name:
+    return []
   if test['why_not_published']:
     lines = [f'Tables 1 and 2 of the AF paper are not beside this: {test["why_not_published"]}.']
   else:
@@ -258,6 +274,6 @@ def _sizes(table: Table) -> list[str]:
 
 
 def rendered(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
-  """A Markdown table."""
+  """Returns the lines of a Markdown table."""
   rows = [header, ['---'] * len(header), *lines]
   return [f'| {" | ".join(row)} |' for row in rows]

@@ -6,10 +6,11 @@ Everything here is a function of `table.json` alone, as in `markdown`, which has
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from afslvm.evaluation.contract import LikelihoodResult
 from afslvm.reproduction import markdown
+from afslvm.reproduction.costs import Cost, costs, digits_of, number, words
 from afslvm.reproduction.table import results
 from afslvm.reproduction.tables import TABLES
 from afslvm.training.progress import format_duration
@@ -56,8 +57,9 @@ def _trial(table: Table) -> bool:
 
 def _parts(table: Table) -> list[str]:
   lines = []
-  for part in (_paper, _strict, _costs):
+  for part in (_paper, _strict):
     lines += [*part(table), '']
+  lines += [*markdown.rendered(*costs(table)), '']
   return [*lines, *_sentences(table)]
 
 
@@ -77,7 +79,7 @@ def _paper(table: Table) -> list[str]:
     cells = [
       *(_name(row), f'{row["parameters"]:,}', str(len(row['seeds'])) if row['seeds'] else ''),
       _value(found, BY_SEQUENCE),
-      _number(statistics.fmean(_numbers(found, 'uncorrected_sequence_mean'))),
+      number(statistics.fmean(_numbers(found, 'uncorrected_sequence_mean'))),
       _value(found, BY_STEP),
       _kl(found),
       _value(results(row, PAPER[1]), BY_SEQUENCE),
@@ -116,7 +118,7 @@ def _strict(table: Table) -> list[str]:
 
 def _untaught(table: Table) -> list[str]:
   """A word on rows whose training gave the first step, which is scored here."""
-  rows = [_words(row) for row in table['rows'] if row.get('first_scored', 0)]
+  rows = [words(row) for row in table['rows'] if row.get('first_scored', 0)]
   if not rows:
     return []
   return ['', f'Trained with the first step given, which is scored here: {"; ".join(rows)}.']
@@ -128,11 +130,7 @@ def _about(table: Table, name: str) -> str:
 
 
 def _name(row: dict[str, Any]) -> str:
-  return f'*{row["model"]}*' if markdown.is_reference(row) else _words(row)
-
-
-def _words(row: dict[str, Any]) -> str:
-  return row['words'] or row['model']
+  return f'*{row["model"]}*' if markdown.is_reference(row) else words(row)
 
 
 def _others(row: dict[str, Any]) -> list[LikelihoodResult]:
@@ -150,8 +148,8 @@ def _value(found: Sequence[LikelihoodResult], names: tuple[str, str]) -> str:
   """'≤ 6.773 ± 0.081, s.d. 0.006'."""
   values, errors = (_numbers(found, name) for name in names)
   mean, error = statistics.fmean(values), statistics.fmean(errors)
-  digits = _digits(mean)
-  text = f'{"≤ " if found[0].kind != "exact" else ""}{_number(mean)}'
+  digits = digits_of(mean)
+  text = f'{"≤ " if found[0].kind != "exact" else ""}{number(mean)}'
   text += '' if math.isnan(error) else f' ± {error:.{digits}f}'
   return text + (f', s.d. {statistics.stdev(values):.{digits}f}' if len(values) > 1 else '')
 
@@ -161,76 +159,12 @@ def sequence_mean(found: Sequence[LikelihoodResult]) -> str:
   return _value(found, BY_SEQUENCE)
 
 
-def _digits(value: float) -> int:
-  """Sums over many dimensions need fewer."""
-  return 3 if abs(value) < 100 else 1
-
-
-def _number(value: float) -> str:
-  return f'{value:,.{_digits(value)}f}'
-
-
 def _kl(found: Sequence[LikelihoodResult]) -> str:
   there = [r.kl_nats_per_step for r in found if r.kl_nats_per_step is not None]
   return f'{statistics.fmean(there):.2f}' if there else ''
 
 
 # ---- costs ---------------------------------------------------------------------------------------
-
-
-class Cost(NamedTuple):
-  """Of a row, means over its seeds; None where receipts don't say."""
-
-  cpu_seconds: float | None
-  cpu_milliseconds: float | None  # per step
-
-  @classmethod
-  def of(cls, row: dict[str, Any]) -> 'Cost':
-    """From the receipts."""
-    seconds = _mean(row['cpu_seconds'])
-    return cls(seconds, None if seconds is None else 1e3 * seconds / row['steps'])
-
-
-def _costs(table: Table) -> list[str]:
-  """Steps, time, and validation at equal time."""
-  models = [row for row in table['rows'] if not markdown.is_reference(row)]
-  base = _baseline(table, models)
-  first = Cost.of(base)
-  against = _words(base)
-  header = ['model', 'steps', 'ms/step', 'CPU ms/step', f'× {against}', 'CPU time']
-  header += ['best validation', f'validation in the CPU time of {against}']
-  lines = []
-  for row in models:
-    cost, rates = Cost.of(row), _mean(row['steps_per_second'])
-    relative = _ratio(cost.cpu_milliseconds, first.cpu_milliseconds)
-    lines.append([
-      *(_words(row), f'{row["steps"]:,}'),
-      '' if not rates else f'{1e3 / rates:.0f}',
-      '' if cost.cpu_milliseconds is None else f'{cost.cpu_milliseconds:.0f}',
-      '' if relative is None else f'{relative:.2f}',
-      '' if cost.cpu_seconds is None else format_duration(cost.cpu_seconds),
-      _validation(row, None),
-      _validation(row, first.cpu_seconds),
-    ])  # fmt: skip
-  return markdown.rendered(header, lines)
-
-
-def _baseline(table: Table, models: list[dict[str, Any]]) -> dict[str, Any]:
-  name = TABLES[table['table']].baseline
-  return next((row for row in models if row['row'] == name), models[0])
-
-
-def _validation(row: dict[str, Any], seconds: float | None) -> str:
-  """The best of all validations in training, or of those in so much CPU time; mean over seeds."""
-  best = []
-  for curve, spent in zip(row['validations'], row['cpu_seconds'], strict=True):
-    last = math.inf
-    if seconds is not None and spent:
-      last = math.ceil(row['steps'] * seconds / spent)  # one that took as long has all its steps
-    there = [value for step, value in curve if step <= last]
-    best.append(min(there) if there else math.nan)
-  mean = statistics.fmean(best) if best else math.nan
-  return '–' if math.isnan(mean) else _number(mean)
 
 
 def _sentences(table: Table) -> list[str]:
@@ -242,25 +176,16 @@ def _sentences(table: Table) -> list[str]:
     return []
   few, many = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
   step = Cost.of(base).cpu_milliseconds
-  costs = {name: Cost.of(models[name]).cpu_milliseconds for name in (few, many)}
-  if step is None or None in costs.values():
+  took = {name: Cost.of(models[name]).cpu_milliseconds for name in (few, many)}
+  if step is None or None in took.values():
     return []
-  words = f'{counts[few]} inference iteration{"s" * (counts[few] > 1)}'
-  factor = f'{costs[few] / step:.1f}'
-  sentence = f'Training with {words} takes {factor} times the CPU time of {_words(base)}'
+  iterations = f'{counts[few]} inference iteration{"s" * (counts[few] > 1)}'
+  factor = f'{took[few] / step:.1f}'
+  sentence = f'Training with {iterations} takes {factor} times the CPU time of {words(base)}'
   if many != few:
-    more = (costs[many] - costs[few]) / (counts[many] - counts[few])
+    more = (took[many] - took[few]) / (counts[many] - counts[few])
     sentence += f', each more {more / step:.1f} times ({more:.0f} ms per step)'
   return [f'{sentence}.', '']
-
-
-def _ratio(a: float | None, b: float | None) -> float | None:
-  return None if a is None or not b else a / b
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-  there = [value for value in values if value is not None]
-  return statistics.fmean(there) if there else None
 
 
 # ---- runs ----------------------------------------------------------------------------------------
@@ -280,7 +205,7 @@ def _run(row: dict[str, Any], index: int, seed: int) -> list[str]:
   wall, cpu = row['wall_seconds'][index], row['cpu_seconds'][index]
   overridden = ''.join(f' --config.{value}' for value in row['overrides'])
   return [
-    *(_words(row), str(seed)),
+    *(words(row), str(seed)),
     _value([results(row, PAPER[0])[index]], BY_SEQUENCE),
     _value([results(row, STRICT[0])[index]], BY_STEP),
     f'{row["best_steps"][index]:,} of {row["steps"]:,}',

@@ -113,25 +113,31 @@ def _row(runs: Sequence[FinishedRun]) -> dict[str, Any]:
     'commits': [receipt.get('git_commit', 'unknown') for receipt in receipts],
     'config': first.config_file,
     'overrides': portable(first.overrides),
+    'words': first.table.rows[first.row],
+    'cpu_seconds': [run.receipt.get('total_cpu_seconds') for run in runs],
+    'validations': [_validations(run) for run in runs],
     **(_sequence_row(runs) if first.table.whole_sequences else {}),
   }
 
 
 def _sequence_row(runs: Sequence[FinishedRun]) -> dict[str, Any]:
-  """What rows of whole sequences have besides: words, other bounds, and what training took."""
+  """What rows of whole sequences have besides: the first scored step, and other bounds."""
   first = runs[0].run
-  size = math.prod(first.data.event_shape)
   return {
-    'words': first.table.rows[first.row],
     'first_scored': first.config['objective']['first_scored'],
     'bounds': {
       column.name: [_other_bounds(run, column.name) for run in runs]
       for column in first.columns
       if column.num_particles
     },
-    'cpu_seconds': [run.receipt.get('total_cpu_seconds') for run in runs],
-    'validations': [[(step, size * value) for step, value in run.validations] for run in runs],
   }
+
+
+def _validations(run: FinishedRun) -> list[tuple[int, float]]:
+  """(step, nats/step) of whole sequences, (step, nats/dim) of frames."""
+  whole = run.run.table.whole_sequences
+  size = math.prod(run.run.data.event_shape) if whole else 1
+  return [(step, size * value) for step, value in run.validations]
 
 
 def _other_bounds(run: FinishedRun, column: str) -> list[dict[str, Any]]:
