@@ -11,6 +11,7 @@ value the time grows. A sweep over model.inference.num_iterations says what one 
 """
 
 import dataclasses
+import itertools
 import json
 import sys
 from typing import Any
@@ -115,7 +116,7 @@ def _experiment(parts):
     seed=parts.seed,
     train=parts.train,
     optimizer=parts.optimizer,
-    training_batches=lambda: iter([batch]),
+    training_batches=lambda: itertools.repeat(batch),
     validation_batches=lambda: iter([]),
     fingerprint='',
     stateful=parts.stateful,
