@@ -17,6 +17,7 @@ if TYPE_CHECKING:
   from afslvm.building import build as build
   from afslvm.flows.conditioners import ConvConditioner as ConvConditioner
   from afslvm.flows.conditioners import DenseConditioner as DenseConditioner
+  from afslvm.flows.glow import Glow as Glow
   from afslvm.flows.temporal import AutoregressiveAffine as AutoregressiveAffine
   from afslvm.inference.direct import Direct as Direct
   from afslvm.inference.iterative import Iterative as Iterative
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
   from afslvm.likelihoods.gaussian import Gaussian as Gaussian
   from afslvm.likelihoods.nade import Nade as Nade
   from afslvm.models.base import SequenceModel as SequenceModel
+  from afslvm.models.level_priors import LevelPrior as LevelPrior
   from afslvm.models.slvm import SLVM as SLVM
   from afslvm.models.srnn import SRNN as SRNN
   from afslvm.models.standard_normal import StandardNormal as StandardNormal
   from afslvm.models.svg import SVG as SVG
   from afslvm.models.temporal_flow import TemporalFlow as TemporalFlow
+  from afslvm.models.videoflow import VideoFlow as VideoFlow
   from afslvm.models.vrnn import VRNN as VRNN
   from afslvm.objectives.bounds import elbo as elbo
   from afslvm.objectives.bounds import fivo as fivo
@@ -64,8 +67,11 @@ _HOMES = {
   'VRNN': 'afslvm.models.vrnn',
   'SRNN': 'afslvm.models.srnn',
   'SVG': 'afslvm.models.svg',
+  'VideoFlow': 'afslvm.models.videoflow',
   # What they are made of.
   'AutoregressiveAffine': 'afslvm.flows.temporal',
+  'Glow': 'afslvm.flows.glow',
+  'LevelPrior': 'afslvm.models.level_priors',
   'ConvConditioner': 'afslvm.flows.conditioners',
   'DenseConditioner': 'afslvm.flows.conditioners',
   'ConditionalLikelihood': 'afslvm.likelihoods.base',
