@@ -27,7 +27,6 @@ if TYPE_CHECKING:
   from afslvm.likelihoods.gaussian import Gaussian as Gaussian
   from afslvm.likelihoods.nade import Nade as Nade
   from afslvm.models.base import SequenceModel as SequenceModel
-  from afslvm.models.level_priors import LevelPrior as LevelPrior
   from afslvm.models.slvm import SLVM as SLVM
   from afslvm.models.srnn import SRNN as SRNN
   from afslvm.models.standard_normal import StandardNormal as StandardNormal
@@ -71,7 +70,6 @@ _HOMES = {
   # What they are made of.
   'AutoregressiveAffine': 'afslvm.flows.temporal',
   'Glow': 'afslvm.flows.glow',
-  'LevelPrior': 'afslvm.models.level_priors',
   'ConvConditioner': 'afslvm.flows.conditioners',
   'DenseConditioner': 'afslvm.flows.conditioners',
   'ConditionalLikelihood': 'afslvm.likelihoods.base',

@@ -71,14 +71,16 @@ def test_commands_and_questions():
     '--workdir=runs/af2-2',
     '--config.seed=2',
   ]
-  asked = [one.evaluate_command(column)[2:] for column in one.columns]
+  commands = [one.evaluate_command(column)[2:] for column in one.columns]
+  assert all(command[0] == '--protocol=af_paper' for command in commands)
+  asked = [command[1:] for command in commands]
   assert asked == [
     ['--num_context=6'],
     ['--num_context=6', '--split=train', '--num_sequences=16'],
     [],
     ['--split=train', '--num_sequences=16'],
   ]
-  assert [two.evaluate_command(column)[2:] for column in two.columns] == [asked[2], asked[3]]
+  assert [two.evaluate_command(column)[3:] for column in two.columns] == [asked[2], asked[3]]
   assert one.contract(one.columns[0]) == two.contract(two.columns[0])
 
 
