@@ -1,0 +1,1 @@
+"""Configs on BAIR robot pushing at the AF paper's size."""
