@@ -1,0 +1,19 @@
+"""SLVM + 1-AF on stochastic moving MNIST, 32 x 32, with uniform noise.
+
+DATA=stochastic_moving_mnist
+python launch/prepare_data.py --dataset=$DATA --options=frame_size=32 --source=mnist.npz
+python launch/train.py --config=configs/stochastic_moving_mnist/slvm_af1_uniform.py --workdir=runs/slvm_af1
+"""
+
+from afslvm.configs import common, small_slvm
+
+
+def get_config():
+  return small_slvm.get_config(
+    num_flows=1,
+    data={**common.STOCHASTIC_MOVING_MNIST, 'frame_size': 32, 'dequantisation': 'uniform'},
+    train={'num_steps': 800},
+    widths=(16, 32, 64),
+    latent_shape=32,
+    hidden=128,
+  )
