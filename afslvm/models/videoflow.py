@@ -5,8 +5,6 @@ p(z_t | z_<t) = Π_l p(z_t^l | z_<t^l, z_t^{>l}). Nothing is recurrent: all fram
 once, and all steps are scored at once.
 """
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
 
 from afslvm.flows.glow import Encoded, Glow
@@ -15,11 +13,7 @@ from afslvm.models.filtering import normal_noise
 from afslvm.models.level_priors import LevelPrior, LevelState
 from afslvm.types import Array, Temperature
 
-
-class VideoFlowState(NamedTuple):
-  """What is remembered between steps, every level for itself, finest first."""
-
-  levels: tuple[LevelState, ...]
+VideoFlowState = tuple[LevelState, ...]  # what each level remembers between steps, finest first
 
 
 class VideoFlow(SequenceModel):
@@ -110,7 +104,7 @@ class VideoFlow(SequenceModel):
 
   def initial_state(self, batch_size: int) -> VideoFlowState:
     """See base class."""
-    return VideoFlowState(tuple(prior.empty(batch_size) for prior in self.priors))
+    return tuple(prior.empty(batch_size) for prior in self.priors)
 
   def step(
     self, state: VideoFlowState, x_t: Array, mask_t: Array | None = None
@@ -119,11 +113,11 @@ class VideoFlow(SequenceModel):
     encoded = self.glow.encode(x_t, mask=mask_t)
     log_likelihood = jnp.zeros(len(x_t))
     for prior, level, z_t, above in zip(
-      self.priors, state.levels, encoded.latents, encoded.above, strict=True
+      self.priors, state, encoded.latents, encoded.above, strict=True
     ):
       log_prob = prior.distribution(level, above).log_prob(z_t)
       log_likelihood = log_likelihood + jnp.sum(log_prob, axis=(1, 2, 3))
-    scored = state.levels[0].count >= self.min_context
+    scored = state[0].count >= self.min_context
     terms = StepTerms(log_likelihood, jnp.zeros(len(x_t)), -encoded.log_det, scored)
     return self._push(state, encoded.latents), terms.masked(scored)
 
@@ -139,7 +133,7 @@ class VideoFlow(SequenceModel):
     drawn: dict[int, Array] = {}
 
     def draw(level: int, above: Array | None) -> Array:
-      prior = self.priors[level].distribution(state.levels[level], above)
+      prior = self.priors[level].distribution(state[level], above)
       noise = normal_noise(self, f'level_{level}', prior.loc.shape)
       drawn[level] = prior.sample(noise, temperature)
       return drawn[level]
@@ -152,8 +146,8 @@ class VideoFlow(SequenceModel):
     return self._push(state, latents), x_t
 
   def _push(self, state: VideoFlowState, latents: tuple[Array, ...]) -> VideoFlowState:
-    levels = zip(self.priors, state.levels, latents, strict=True)
-    return VideoFlowState(tuple(prior.push(level, z_t) for prior, level, z_t in levels))
+    levels = zip(self.priors, state, latents, strict=True)
+    return tuple(prior.push(level, z_t) for prior, level, z_t in levels)
 
   # ---- what is shown ----------------------------------------------------------------------------
 
