@@ -22,7 +22,7 @@ from afslvm.models.priors import FlowPrior, LatentPrior, LSTMPrior, NormalNetwor
 from afslvm.models.slvm import SLVM
 from afslvm.models.srnn import SRNN
 from afslvm.models.standard_normal import StandardNormal
-from afslvm.models.state_space import StateSpaceModel
+from afslvm.models.state_space import PRIOR_CHAIN, StateSpaceModel
 from afslvm.models.svg import SVG, FramePredictor
 from afslvm.models.temporal_flow import TemporalFlow
 from afslvm.models.videoflow import VideoFlow
@@ -204,7 +204,7 @@ def _state_space_model(
       f'{place}.inference.errors=True: this likelihood has no precision-weighted errors; use False'
     )
   own = schema.of_class(OWN_PARTS, cls, f'{place}.name')(spec, event_shape, size, place)
-  return schema.construct(
+  built = schema.construct(
     cls,
     spec,
     place,
@@ -213,6 +213,23 @@ def _state_space_model(
     likelihood=likelihood,
     **own,
   )
+  _check_prior_chain(built, place)
+  return built
+
+
+def _check_prior_chain(built: StateSpaceModel, place: str):
+  """A chain of the prior's own draws is for priors and posteriors that can do with it."""
+  if not built.has_prior_chain:
+    return
+  where = f"{place}.prior_conditioning='prior_chain'"
+  if not built.prior_sees_latents:
+    raise ConfigError(f"{where}: this model's prior sees observations alone; use 'posterior'")
+  begun = getattr(built.inference, 'start', None) or built.inference
+  if getattr(begun, 'residual', False):
+    raise ConfigError(
+      f'{where}: a posterior with residual=True adds to the mean of a prior that sees its own '
+      "draws; use residual=False, or 'posterior'"
+    )
 
 
 def _latent_shape(given: Any, place: str) -> tuple[int, ...]:
@@ -429,7 +446,7 @@ def _network(
 
 
 def label(spec: dict[str, Any]) -> str:
-  """The name of a model in tables: '2-AF', 'SLVM + 1-AF', 'SRNN + AVF-1', 'VideoFlow + AF'."""
+  """Returns the name of a model in tables: '2-AF', 'SLVM + 1-AF', 'SRNN + prior chain + AVF-1'."""
   flows = 0
   while spec['name'] == 'temporal_flow':
     flows, spec = flows + 1, spec['base']
@@ -439,7 +456,8 @@ def label(spec: dict[str, Any]) -> str:
     return ' + '.join(filter(None, (_videoflow_label(spec['prior']), f'{flows}-AF' * bool(flows))))
   _, is_path, name = spec['name'].rpartition(':')
   inference = _inference_label(spec.get('inference', {'name': 'direct'}))
-  parts = [name if is_path else name.upper(), inference, f'{flows}-AF' * bool(flows)]
+  chain = 'prior chain' * (spec.get('prior_conditioning') == PRIOR_CHAIN)
+  parts = [name if is_path else name.upper(), chain, inference, f'{flows}-AF' * bool(flows)]
   return ' + '.join(filter(None, parts))
 
 

@@ -19,6 +19,7 @@ from afslvm.build_models import label, model
 from afslvm.errors import ConfigError, nearest
 from afslvm.models.base import SequenceModel
 from afslvm.models.state_space import StateSpaceModel
+from afslvm.objectives import inside
 from afslvm.objectives.objective import ObjectiveSettings
 from afslvm.training.settings import OptimizerSettings, TrainSettings
 
@@ -221,6 +222,10 @@ def _check_gradients(
     raise ConfigError(
       f'objective.overshooting={objective.overshooting} needs a model with latent variables; use 1'
     )
+  for key, plain in (('bound', 'elbo'), ('gradients', 'bptt'), ('overshooting', 1)):
+    asked = getattr(objective, key)
+    if asked != plain:
+      inside.check_has_no_prior_chain(sequence_model, f'objective.{key}={asked}')
   if objective.gradients == 'bptt':
     return
   if not isinstance(core, StateSpaceModel):

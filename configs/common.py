@@ -82,7 +82,13 @@ MLP = {'name': 'mlp', **LAYERS}
 LATENT_HEADS = {'log_scale_low': -7.5, 'log_scale_high': 2.5, 'head_initialization': ''}
 RECURRENCE = {'features': 256, 'cell': 'lstm'}
 FRAME_PREDICTOR = {'features': 256, 'layers': 2}
-LATENT = {'given': 0, 'clean_inputs': False, 'unroll': 1, 'remat': False}
+LATENT = {
+  'given': 0,
+  'clean_inputs': False,
+  'prior_conditioning': 'posterior',
+  'unroll': 1,
+  'remat': False,
+}
 LSTM_PRIOR = {
   'name': 'lstm',
   'features': 256,

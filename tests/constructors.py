@@ -92,7 +92,15 @@ def _recurrent(inference, likelihood, options):
   }
 
 
-def srnn(cell='lstm', inference=None, likelihood=None, posterior_sees_latent=False, given=0, **q):
+def srnn(
+  cell='lstm',
+  inference=None,
+  likelihood=None,
+  posterior_sees_latent=False,
+  given=0,
+  prior_conditioning='posterior',
+  **q,
+):
   body = MLP(5, depth=1, activation='clipped_leaky_relu')
   return SRNN(
     VECTOR,
@@ -101,6 +109,7 @@ def srnn(cell='lstm', inference=None, likelihood=None, posterior_sees_latent=Fal
     embedding=MLP(features=3, depth=1),
     posterior_sees_latent=posterior_sees_latent,
     given=given,
+    prior_conditioning=prior_conditioning,
     **_recurrent(inference, likelihood, q),
   )
 
@@ -259,6 +268,7 @@ MODELS = {
   ),
   'srnn vfem': lambda: srnn(inference=avf(update_rule='adam', num_iterations=3)),
   'srnn given': lambda: srnn(given=2),
+  'srnn prior chain': lambda: srnn(posterior_sees_latent=True, prior_conditioning='prior_chain'),
   'vrnn given': lambda: vrnn(given=2),
   'vrnn': lambda: vrnn(),
   'vrnn discretized avf': lambda: vrnn(inference=avf(normalize_mean=True), likelihood=binned()),
@@ -328,7 +338,7 @@ def given_noise(model, noise):
     return {}
   if jnp.ndim(noise) == 0:
     noise = noise * jnp.resize(jnp.array([1.0, -2.75, 0.6]), core.latent_size)
-  given = {'latent': noise}
+  given = {'latent': noise, 'chain': 0.3 - noise}
   for name, count in (('free_energy', estimates(core)), ('judged', core.inference.num_trained)):
     draws = (core.inference.noise_shape or (0, 1))[1]
     other = jnp.stack([0.5 * noise + s for s in range(draws)], axis=-2)

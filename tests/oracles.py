@@ -136,3 +136,33 @@ def affine_elbo(x, parameters, posterior):
     error = ((x_t - emission * mean) ** 2 + emission**2 * variance) / observed**2
     bound += np.sum(-0.5 * (error + np.log(2 * np.pi * observed**2)) - kl)
   return bound, predictive
+
+
+def prior_chain_elbo(x, parameters, posterior):
+  """The bound whose prior at t is given c_{t-1}, which c_t = transition c_{t-1} + noise decides.
+
+  No observation corrects c, so its moments are those of z before anything is seen. The posterior
+  N(slope c_{t-1} + intercept, deviation²) sees it through the prior.
+  """
+  transition, emission, noise, observed, first = parameters
+  bound, variance = 0.0, np.zeros_like(transition)
+  for t, x_t in enumerate(x):
+    slope, intercept, deviation = (part[t] for part in posterior)
+    spread = noise if t else first
+    distance = intercept**2 + (slope - transition) ** 2 * variance
+    kl = np.log(spread / deviation) + (deviation**2 + distance) / (2 * spread**2) - 0.5
+    of_z = slope**2 * variance + deviation**2
+    error = ((x_t - emission * intercept) ** 2 + emission**2 * of_z) / observed**2
+    bound += np.sum(-0.5 * (error + np.log(2 * np.pi * observed**2)) - kl)
+    variance = transition**2 * variance + spread**2
+  return bound
+
+
+def apart_log_likelihood(x, transition, emission, noise, observed, first):
+  """Σ_t log p(x_t), as if no step knew of another."""
+  total, variance = 0.0, first**2
+  for x_t in x:
+    spread = emission**2 * variance + observed**2
+    total += -0.5 * np.sum(x_t**2 / spread + np.log(2 * np.pi * spread))
+    variance = transition**2 * variance + noise**2
+  return total

@@ -27,6 +27,8 @@ from afslvm.types import Array, EventShape, PyTree, Temperature
 # x_t [B, *event] -> x_t with every value inside the range of the data.
 Limit = Callable[[Array], Array]
 SOWN = ('visuals', 'diagnostics')  # collections that models fill when they are asked for
+# What `bound` says of a bound on the likelihood of another model than the one that is stated.
+PRIOR_CHAIN_ELBO = 'prior-chain-elbo'
 
 
 class Latents(struct.PyTreeNode):
@@ -121,7 +123,7 @@ class SequenceModel(nn.Module):
 
   @property
   def bound(self) -> str:
-    """Says what a sum of `StepTerms.elbo` is: 'exact' or 'elbo'."""
+    """Says what a sum of `StepTerms.elbo` is: 'exact', 'elbo', or `PRIOR_CHAIN_ELBO`."""
     return 'exact'
 
   @property

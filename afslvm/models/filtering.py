@@ -1,8 +1,12 @@
 """The engine of latent variable models: prior, posterior, a draw, and on to the next state.
 
-Only what depends on earlier draws runs in the scan over time (AVF paper Algorithm 1). What
-observations alone decide is computed before it, and prior, emission, likelihood and divergence
-after it, for all steps as one batch.
+Only what depends on earlier draws of the posterior runs in the scan over time (AVF paper Algorithm
+1). What observations alone decide is computed before it, and prior, emission, likelihood and
+divergence after it, for all steps as one batch.
+
+Where the prior is conditioned on a chain of its own draws, no draw of the posterior decides that
+chain, so it is drawn before the scan, too. A step has one prior (`prior_of`), which divergence, F_t
+and the posterior all see.
 """
 
 from collections.abc import Callable
@@ -30,6 +34,7 @@ class FilterState(NamedTuple):
   inference: PyTree  # the state of the inference procedure
   memory: PyTree  # what is remembered of observations
   count: Array  # int32 [B], the steps so far
+  chain: PyTree = ()  # the state that the prior sees, where that is another than `latent`
 
 
 class Prepared(NamedTuple):
@@ -40,6 +45,7 @@ class Prepared(NamedTuple):
   seen: PyTree  # what the model makes of observations
   encoded: PyTree  # what the inference procedure makes of the evidence
   number: Array  # int32, of the step in its sequence, from 0
+  chain: PyTree = ()  # the state that the prior sees, where no draw of the posterior decides it
 
 
 class Draws(NamedTuple):
@@ -70,7 +76,7 @@ def filter_step(
   The compiler drops whatever of it nobody uses, such as the prior of a posterior that sees none.
   """
   (state, inference), (prepared, draws) = carry, inputs
-  prior = model.prior(state, prepared.seen)
+  prior = prior_of(model, state, prepared)
   objective = free_energy.of_step(model, state, prior, prepared, draws.free_energy)
   inferred = model.inference.infer(
     inference, prepared.encoded, model.history(state), prior, objective
@@ -79,6 +85,11 @@ def filter_step(
   z_t = inferred.posterior.sample(draws.latent)
   found = Filtered(state, inference, inferred.posterior, z_t, inferred.trace)
   return (move(model, state, z_t, prepared), inferred.state), found
+
+
+def prior_of(model: 'StateSpaceModel', state: PyTree, prepared: Prepared) -> Normal:
+  """Returns p(z_t | ...) of N steps, [N, Z]; `state` is the filter's before each step."""
+  return model.prior(prepared.chain if model.has_prior_chain else state, prepared.seen)
 
 
 def move(model: 'StateSpaceModel', state: PyTree, z_t: Array, prepared: Prepared) -> PyTree:
@@ -100,7 +111,7 @@ def run(
 ) -> tuple[FilterState, Filtered]:
   """Filters all steps of `prepared` [B, T, ...] from `state` on, by `draws` or by fresh ones.
 
-  Memory and count of steps are those of `prepare`, and stay.
+  What `prepare` went through, such as memory and count of steps, stays.
   """
   draws = draw(model, prepared.mask.shape) if draws is None else draws
   inputs = prepared, draws
@@ -142,13 +153,33 @@ def prepare(
     show: is applied to the evidence before the inference procedure sees it.
 
   Returns:
-    `state` with memory and count of steps after the last step, and what the scan goes through.
+    `state` with memory, count of steps and chain after the last step, and what the scan goes
+    through.
   """
   memory, seen = model.observe(state.memory, model.inputs(x), mask)
   encoded = model.inference.encode(show(model.evidence(seen)), mask)
   number = state.count[:, None] + jnp.arange(x.shape[1])
   state = state._replace(memory=memory, count=state.count + x.shape[1])
-  return state, Prepared(x, mask, seen, encoded, number)
+  prepared = Prepared(x, mask, seen, encoded, number)
+  return with_prior_chain(model, state, prepared) if model.has_prior_chain else (state, prepared)
+
+
+def with_prior_chain(
+  model: 'StateSpaceModel', state: FilterState, prepared: Prepared
+) -> tuple[FilterState, Prepared]:
+  """Draws z_t ~ p(z_t | the chain's z_<t, x_<t) for all steps, and adds the states in between."""
+
+  def step(model, chain, inputs):
+    prepared_t, noise_t = inputs
+    z_t = model.prior(chain, prepared_t.seen).sample(noise_t)
+    return move(model, chain, z_t, prepared_t), chain
+
+  noise = normal_noise(model, 'chain', (*prepared.mask.shape, model.latent_size))
+  if model.is_initializing():
+    # As in `run`: one plain step creates the variables.
+    step(model, state.chain, at_step((prepared, noise), 0))
+  after, chain = model._scan(step, state.chain, (prepared, noise), model.unroll, model.remat)
+  return state._replace(chain=after), prepared._replace(chain=chain)
 
 
 def draw(model: 'StateSpaceModel', batch_and_steps: tuple[int, ...]) -> Draws:
@@ -190,7 +221,7 @@ def score(
 def terms(model: 'StateSpaceModel', filtered: Filtered, prepared: Prepared) -> StepTerms:
   """Returns the terms of Eq. 20, [B, T], of all steps as one batch."""
   shape, flat = prepared.mask.shape, flattened((filtered, prepared))
-  prior = model.prior(flat[0].state, flat[1].seen)
+  prior = prior_of(model, flat[0].state, flat[1])
   features = free_energy.emit(model, flat[0].state, flat[0].z, flat[1])
   log_likelihood = model.likelihood.log_prob(features, flat[1].x, flat[1].mask)
   kl = jnp.sum(kl_normal(flat[0].posterior, prior), axis=-1)

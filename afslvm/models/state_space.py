@@ -17,11 +17,12 @@ from afslvm.distributions.normal import Normal
 from afslvm.inference.base import Inference
 from afslvm.likelihoods.base import ConditionalLikelihood
 from afslvm.models import filtering
-from afslvm.models.base import Limit, SequenceModel, StepTerms
+from afslvm.models.base import PRIOR_CHAIN_ELBO, Limit, SequenceModel, StepTerms
 from afslvm.models.filtering import FilterState, Prepared
 from afslvm.types import Array, PyTree, Temperature
 
 LEVELS = 256  # of 8-bit data
+POSTERIOR, PRIOR_CHAIN = 'posterior', 'prior_chain'  # whose draws condition the prior
 
 
 class StateSpaceModel(SequenceModel, kw_only=True):
@@ -42,6 +43,11 @@ class StateSpaceModel(SequenceModel, kw_only=True):
     clean_inputs: data x = (v + u) / 256 with uniform noise u are seen as v / 256 by all networks of
       observations, and as x by the likelihood alone; the bound is one of the same density, with
       less noise in what it depends on.
+    prior_conditioning: whose draws decide the state that the prior sees. `posterior`: those of the
+      posterior, which everything else sees, too; this is the stated model. `prior_chain`: those of
+      the priors of the steps before, a chain that no posterior corrects. The bound is then one of
+      another model, whose z_t are independent of each other given the chain, and it is named so
+      (`bound`). Drawn sequences have one z_t for both, as in the stated model.
     unroll: steps of the scan that are compiled as one.
     remat: whether gradients compute steps again, to keep only the states between them.
   """
@@ -51,9 +57,12 @@ class StateSpaceModel(SequenceModel, kw_only=True):
   inference: Inference
   given: int = 0
   clean_inputs: bool = False
+  prior_conditioning: str = POSTERIOR
   unroll: int = 1
   remat: bool = False
 
+  prior_sees_latents: ClassVar[bool] = True  # whether the state has a part in the prior at all
+  choices: ClassVar[dict[str, Any]] = {'prior_conditioning': (POSTERIOR, PRIOR_CHAIN)}
   limits: ClassVar[dict[str, Any]] = {'unroll': (1, None), 'given': (0, None)}
 
   # ---- what a leaf states -----------------------------------------------------------------------
@@ -137,9 +146,14 @@ class StateSpaceModel(SequenceModel, kw_only=True):
     return self.given
 
   @property
+  def has_prior_chain(self) -> bool:
+    """Whether the prior sees a state of its own, which draws of priors decide."""
+    return self.prior_conditioning == PRIOR_CHAIN
+
+  @property
   def bound(self) -> str:
     """See base class."""
-    return 'elbo'
+    return PRIOR_CHAIN_ELBO if self.has_prior_chain else 'elbo'
 
   @property
   def measure(self) -> str:
@@ -153,11 +167,13 @@ class StateSpaceModel(SequenceModel, kw_only=True):
 
   def initial_state(self, batch_size: int) -> FilterState:
     """See base class."""
+    latent = self.initial(batch_size)
     return FilterState(
-      self.initial(batch_size),
+      latent,
       self.inference.initial_state(batch_size),
       self.initial_memory(batch_size),
       jnp.zeros(batch_size, jnp.int32),
+      latent if self.has_prior_chain else (),
     )
 
   def sequence_terms(self, x: Array, mask: Array) -> StepTerms:
@@ -207,7 +223,7 @@ class StateSpaceModel(SequenceModel, kw_only=True):
     return filtering.prepare(self, self.initial_state(x.shape[0]), x, mask)[1]
 
   def advance(self, state: FilterState, prepared_t: Prepared) -> tuple[FilterState, StepTerms]:
-    """See base class; memory and count of steps, which `prepare` went through, stay as they are."""
+    """See base class; what `prepare` went through, such as the memory, stays as it is."""
     prepared = jax.tree.map(lambda value: value[:, None], prepared_t)
     state, filtered = filtering.run(self, state, prepared)
     return state, filtering.at_step(filtering.terms(self, filtered, prepared), 0)
@@ -223,22 +239,27 @@ class StateSpaceModel(SequenceModel, kw_only=True):
   def predict(
     self, state: FilterState, temperature: Temperature = 1.0, limit: Limit | None = None
   ) -> tuple[FilterState, Array]:
-    """Draws z_t from the prior and x_t given it; see base class."""
+    """Draws z_t from the prior and x_t given it; see base class.
+
+    Where the prior has a chain, z_t is that of the chain, too.
+    """
     of_latent, of_observed = temperature if isinstance(temperature, tuple) else (temperature,) * 2
     batch_size = state.count.shape[0]
     everywhere = jnp.ones((batch_size, 1), bool)
     # x_t isn't there yet. Whoever used it before it is drawn would draw what is no number.
     unknown = jnp.full((batch_size, 1, *self.event_shape), jnp.nan)
     seen_t = filtering.at_step(self.observe(state.memory, unknown, everywhere)[1], 0)
-    prior = self.prior(state.latent, seen_t)
+    prior = self.prior(state.chain if self.has_prior_chain else state.latent, seen_t)
     z_key, x_key = jax.random.split(self.make_rng('sample'))
     z_t = prior.sample(jax.random.normal(z_key, prior.loc.shape), of_latent)
     features = self.emission(state.latent, z_t, seen_t, everywhere[:, 0])
     x_t = self.likelihood.sample(features, x_key, of_observed)
     x_t = limit(x_t) if limit else x_t
     memory, seen = self.observe(state.memory, self.inputs(x_t[:, None]), everywhere)
-    latent = self.transition(state.latent, z_t, filtering.at_step(seen, 0))
-    return FilterState(latent, state.inference, memory, state.count + 1), x_t
+    seen_t = filtering.at_step(seen, 0)
+    latent = self.transition(state.latent, z_t, seen_t)
+    chain = self.transition(state.chain, z_t, seen_t) if self.has_prior_chain else ()
+    return FilterState(latent, state.inference, memory, state.count + 1, chain), x_t
 
   def inputs(self, x: Array) -> Array:
     """Returns observations as everything but the likelihood sees them."""

@@ -102,7 +102,8 @@ class SVG(StateSpaceModel):
   skips: str = 'context'
   num_skip_frames: int = 5
 
-  choices: ClassVar = {'skips': SKIPS}
+  prior_sees_latents: ClassVar = False
+  choices: ClassVar = {**StateSpaceModel.choices, 'skips': SKIPS}
   limits: ClassVar = {**StateSpaceModel.limits, 'num_skip_frames': (1, None)}
 
   def setup(self):

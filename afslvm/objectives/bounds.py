@@ -26,7 +26,7 @@ class Bound(struct.PyTreeNode):
     kl: [B] nats, the part of it that is the divergence; zeros without latent variables.
     scored: bool [B, T], the steps that count: not padding, and not what a flow is only given.
     updated: collections that training updates, such as batch statistics; {} in evaluation.
-    kind: 'exact', 'elbo', 'iwae-K' or 'fivo-K'.
+    kind: 'exact', 'elbo', 'prior-chain-elbo', 'iwae-K' or 'fivo-K'.
     event_shape: of one step.
     dequantisation: the noise that the values got, one of `preprocessing.DEQUANTISATIONS`.
   """

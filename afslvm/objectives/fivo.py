@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from afslvm import fast_cpu
 from afslvm.models.base import SequenceModel, StepTerms
+from afslvm.objectives.inside import check_has_no_prior_chain
 from afslvm.objectives.iwae import log_mean_exp, tempered
 from afslvm.types import Array, PyTree
 
@@ -49,6 +50,9 @@ class ParticleFilter:
     first: steps before it aren't counted.
     mutable: collections of the model that are updated: those of a decoder at each step, from its
       particles alone, so that its batch statistics are those of a step.
+
+  Raises:
+    ConfigError: the prior has a chain of its own.
   """
 
   model: SequenceModel
@@ -56,6 +60,9 @@ class ParticleFilter:
   threshold: float = 0.5
   first: int = 0
   mutable: tuple[str, ...] = ()
+
+  def __post_init__(self):
+    check_has_no_prior_chain(self.model, 'fivo')
 
   def __call__(
     self,

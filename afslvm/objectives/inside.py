@@ -8,13 +8,28 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
+from afslvm.errors import ConfigError
 from afslvm.models import filtering
-from afslvm.models.base import SequenceModel, StepTerms
+from afslvm.models.base import PRIOR_CHAIN_ELBO, SequenceModel, StepTerms
 from afslvm.models.filtering import FilterState, Prepared
 from afslvm.models.state_space import StateSpaceModel
 from afslvm.types import Array, PyTree
 
 Stream = tuple[FilterState, Array]  # the state before x, and which rows begin anew, bool [B]
+
+
+def check_has_no_prior_chain(model: SequenceModel, objective: str):
+  """Raises ConfigError where the prior has a chain of its own, which has the plain bound only.
+
+  Args:
+    model: any sequence model.
+    objective: what was asked for instead, in words.
+  """
+  if model.bound == PRIOR_CHAIN_ELBO:
+    raise ConfigError(
+      f"{objective} needs model.prior_conditioning='posterior': with 'prior_chain' there is the "
+      'plain bound alone, by bptt, which is one of another model'
+    )
 
 
 def look_inside(
@@ -36,7 +51,11 @@ def look_inside(
   Returns:
     The model inside the flows; its state before the first step, with the memory after the last one;
     the observations as it sees them; and a function from its terms to those of the whole model.
+
+  Raises:
+    ConfigError: the prior has a chain of its own.
   """
+  check_has_no_prior_chain(model, 'variational EM or overshooting')
   x, mask = model.without_padding(x, mask)
   y, log_det = model.without_flows(x, mask)
   skipped, core = x.shape[1] - y.shape[1], model.core

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from afslvm.models.base import SequenceModel, StepTerms
+from afslvm.objectives.inside import check_has_no_prior_chain
 from afslvm.types import Array, PyTree, ScalarOrArray
 
 
@@ -40,7 +41,11 @@ def importance_bound(
   Returns:
     The bound [B], nats per sequence; the terms of all draws, [K, B, T]; the updated collections,
     averaged over draws.
+
+  Raises:
+    ConfigError: the prior has a chain of its own.
   """
+  check_has_no_prior_chain(model, 'iwae')
   # Dropout is the same for all draws, like the encoders that it acts on.
   shared = {} if mutable is None else {'dropout': jax.random.fold_in(keys[0], 1)}
 

@@ -15,7 +15,7 @@ from afslvm.training.step import make_train_step
 from tests import constructors
 
 NOISE = 0.4
-NAMES = ('srnn', 'vrnn', 'slvm mlp')
+NAMES = ('srnn', 'srnn prior chain', 'vrnn', 'slvm mlp')
 
 
 def make(name, steps=6):
