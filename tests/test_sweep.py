@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from afslvm.errors import ConfigError
-from afslvm.evaluation.contract import LikelihoodContract, LikelihoodResult
+from afslvm.evaluation.contract import OF_PRIOR_CHAIN, LikelihoodContract, LikelihoodResult
 from afslvm.reproduction import grid, sweep, sweep_results
 from afslvm.training import checkpoint
 
@@ -109,6 +109,12 @@ def test_the_best_is_the_lowest_mean_over_seeds():
   assert rows[0][:5] == ['1e-3', '2', '1,234', '≤ 2.200 s.d. 0.283', '']
   assert rows[1][3:5] == ['≤ 2.100 s.d. 0.000', 'best']
   assert notes == ['best by validation: optimizer.learning_rate=3e-4']
+
+
+def test_bounds_of_another_model_are_explained_below():
+  _, rows, notes = table({**trained('1', 0, 2.0), 'bound': 'prior-chain-elbo'})
+  assert rows[0][3] == '≤ 2.000'
+  assert notes[0] == OF_PRIOR_CHAIN
 
 
 def test_settings_that_lack_a_seed_can_not_be_best():

@@ -7,15 +7,16 @@ noise, the same scored steps. `table` refuses anything else unless told to.
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from afslvm.errors import ConfigError, NumericsError
+from afslvm.models.base import PRIOR_CHAIN_ELBO
 from afslvm.transforms import preprocessing
 
-KINDS = ('exact', 'elbo')  # and 'iwae-K', 'fivo-K'
+KINDS = ('exact', 'elbo', PRIOR_CHAIN_ELBO)  # and 'iwae-K', 'fivo-K'
 # The least nats/dim that any model can report: the entropy of the noise, log 256 included.
 GAUSS256_FLOOR = 0.5 * math.log(2 * math.pi * math.e)
 FLOORS = {'gauss256': GAUSS256_FLOOR, 'uniform': 0.0, 'none': None, 'discretised': 0.0}
@@ -27,6 +28,10 @@ OVER_STEPS = 'over all scored steps; beside it over sequences of each one’s ow
 OVER_SEQUENCES = 'over sequences of each one’s mean over its scored steps; beside it over all steps'
 # A floor that comes from no noise holds to rounding.
 ROUNDING = 1e-5
+OF_PRIOR_CHAIN = (
+  'prior-chain-elbo: a bound on the likelihood of another model, whose prior is conditioned on its '
+  'own draws; not the elbo of the stated model'
+)
 
 
 class ContractError(ConfigError):
@@ -106,8 +111,9 @@ class LikelihoodResult:
   Attributes:
     name: of the model.
     kind: 'exact', or the bound ('elbo', 'iwae-K', 'fivo-K') that `nats_per_dim` is an upper limit
-      by. After a context it bounds the predictive density of the model that filters the context
-      with its own posterior, as in the papers: draws of the context are not weighed.
+      by; 'prior-chain-elbo' is a bound of another model than the stated one (`OF_PRIOR_CHAIN`).
+      After a context it bounds the predictive density of the model that filters the context with
+      its own posterior, as in the papers: draws of the context are not weighed.
     contract: what was asked.
     nats_per_dim: negative log-likelihood, log 256 included for 8-bit data.
     standard_error: of it, over sequences.
@@ -370,7 +376,12 @@ def table(results: Sequence[LikelihoodResult], allow_mixed: bool = False) -> str
   lines = [
     '  '.join(c.ljust(w) for c, w in zip(row, widths, strict=False)).rstrip() for row in cells
   ]
-  return '\n'.join([describe(results[0].contract), *lines])
+  return '\n'.join([describe(results[0].contract), *lines, *footnotes(r.kind for r in results)])
+
+
+def footnotes(kinds: Iterable[str]) -> list[str]:
+  """Returns the lines that must stand below numbers of these kinds."""
+  return [OF_PRIOR_CHAIN] if PRIOR_CHAIN_ELBO in set(kinds) else []
 
 
 def describe(contract: LikelihoodContract) -> str:

@@ -14,7 +14,7 @@ from afslvm.evaluation import references as references_lib
 from afslvm.evaluation import visuals
 from afslvm.evaluation.contract import LikelihoodContract, LikelihoodResult, log_mean_exp, result
 from afslvm.evaluation.correlation import temporal_correlation
-from afslvm.models.base import SequenceModel
+from afslvm.models.base import PRIOR_CHAIN_ELBO, SequenceModel
 from afslvm.objectives import elbo, fivo
 from afslvm.transforms import preprocessing
 from afslvm.types import PyTree
@@ -96,7 +96,8 @@ def evaluate(
 
   With several draws there are two results of the model: the mean over draws, and the log of the
   mean weight over draws of whole sequences, which is a tighter bound (Burda et al. 2016). With
-  particles there is one more, the particle filter's (Maddison et al. 2017).
+  particles there is one more, the particle filter's (Maddison et al. 2017). Of a model whose prior
+  has a chain of its own there is the mean over draws only.
 
   Args:
     evaluation: what to score.
@@ -131,7 +132,7 @@ def evaluate(
       x = np.asarray(x, np.float64)[real]
       others.append(fitted.log_likelihoods(x, batch['mask'][real], evaluation.first))
     draws.append(elbo.BoundSums(*(np.stack(values) for values in zip(*sums, strict=True))))
-    if evaluation.filters:
+    if particles is not None:
       bound = particles(evaluation.variables, batch, evaluation.keys(index, 0))
       filtered.append(np.asarray(bound, np.float64)[real])
     trivial.append({name: np.stack([o[name] for o in others]) for name in others[0]})
@@ -142,8 +143,10 @@ def evaluate(
   return _summaries(evaluation, total, named, particle_bounds)
 
 
-def _particle_filter(evaluation: Evaluation):
-  """(variables, batch, keys) -> the particle filter's bound [B]."""
+def _particle_filter(evaluation: Evaluation) -> Callable[..., Any] | None:
+  """(variables, batch, keys) -> the particle filter's bound [B]; None if there is none."""
+  if not evaluation.filters:
+    return None
   particles = fivo.ParticleFilter(
     evaluation.model, evaluation.num_particles, first=evaluation.first
   )
@@ -165,7 +168,8 @@ def _summaries(
   contract, samples, seed = evaluation.contract, evaluation.num_samples, evaluation.seed
   # Uniform dequantisation bounds the 8-bit probability, so nothing is exact under it.
   exact = contract.dequantisation != 'uniform'
-  kind = evaluation.model.bound if exact else 'elbo'
+  latent = evaluation.model.bound != 'exact'
+  kind = evaluation.model.bound if latent or exact else 'elbo'
   dims = draws.steps[0] * math.prod(evaluation.model.event_shape)
   kl = float(draws.kl.mean(axis=0).sum() / draws.steps[0].sum())
 
@@ -173,10 +177,9 @@ def _summaries(
     found = result(name, kind, contract, values, dims, samples, seed)
     return found if kl is None else dataclasses.replace(found, kl_nats_per_step=kl)
 
-  latent = evaluation.model.bound != 'exact'
   own = evaluation.name
   results = [summary(own, kind, draws.elbo.mean(axis=0), kl=kl if latent else None)]
-  if samples > 1 and kind != 'exact':
+  if samples > 1 and kind not in ('exact', PRIOR_CHAIN_ELBO):
     log_mean = log_mean_exp(np.asarray(draws.log_weight), axis=0)
     results.append(summary(own, f'iwae-{samples}', log_mean))
   if filtered is not None:

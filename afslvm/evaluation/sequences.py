@@ -17,7 +17,7 @@ import numpy as np
 from afslvm.evaluation import contract as contract_lib
 from afslvm.evaluation import sequence_references
 from afslvm.evaluation.contract import LikelihoodContract, LikelihoodResult
-from afslvm.models.base import SequenceModel
+from afslvm.models.base import PRIOR_CHAIN_ELBO, SequenceModel
 from afslvm.objectives import elbo, fivo
 from afslvm.transforms import preprocessing
 from afslvm.types import Array, PyTree
@@ -79,7 +79,8 @@ def evaluate(
   """The model's results, then those of the references, on the same sequences.
 
   With several draws there are two results of the model, the mean over draws and IWAE-K; with
-  particles there is FIVO-K, too. Sequences with no step to score are left out.
+  particles there is FIVO-K, too. Of a model whose prior has a chain of its own there is the mean
+  over draws only. Sequences with no step to score are left out.
 
   Args:
     evaluation: what to score.
@@ -190,7 +191,7 @@ def _results(evaluation: SequenceEvaluation, scores: Scores) -> list[LikelihoodR
   if kind != 'exact':
     kl = float(scores.draws.kl.mean(axis=1).sum() / steps.sum())
     results[0] = dataclasses.replace(results[0], kl_nats_per_step=kl)
-    if samples > 1:
+    if samples > 1 and kind != PRIOR_CHAIN_ELBO:
       log_mean = contract_lib.log_mean_exp(np.asarray(scores.draws.log_weight), axis=1)
       results.append(summary(evaluation.name, f'iwae-{samples}', log_mean))
   if scores.filtered is not None:

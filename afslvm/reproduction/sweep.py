@@ -35,7 +35,7 @@ class SweepRun(Trainable):
     path: folder of the run.
     data: what it is trained on.
     num_context: steps that the model only conditions on.
-    bound: what the model gives, 'exact' or 'elbo'.
+    bound: what the model gives, one of `contract.KINDS`.
   """
 
   settings: dict[str, str]

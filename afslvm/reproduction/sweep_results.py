@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from afslvm import files
 from afslvm.evaluation import store
-from afslvm.evaluation.contract import LikelihoodResult, describe
+from afslvm.evaluation.contract import LikelihoodResult, describe, footnotes
 from afslvm.reproduction import folders, markdown
 from afslvm.reproduction.grid import short_names
 from afslvm.reproduction.sweep import SweepRun
@@ -144,7 +144,8 @@ def table(values: dict[str, Any]) -> tuple[list[str], list[list[str]], list[str]
         f'{statistics.fmean(speeds):.1f}' if speeds else '–',
       ]
     )
-  return header, rows, [*(test.about for test in tests), _conclusion(values)]
+  told = footnotes(run['bound'] for run in found)
+  return header, rows, [*(test.about for test in tests), *told, _conclusion(values)]
 
 
 def _test_cell(trained: Sequence[dict[str, Any]], test: _Test) -> str:

@@ -7,6 +7,7 @@ from afslvm.evaluation import contract as contract_lib
 from afslvm.evaluation import published
 from afslvm.evaluation.contract import LikelihoodContract, LikelihoodResult
 from afslvm.evaluation.protocols import PROTOCOLS
+from afslvm.models.base import PRIOR_CHAIN_ELBO
 from afslvm.visualization import markup
 from afslvm.visualization.markup import Html, element
 from afslvm.visualization.records import Run
@@ -246,6 +247,8 @@ def _kl(nats_per_step: float) -> Html:
 
 def kind_in_words(kind: str) -> str:
   """What a kind of number is."""
+  if kind == PRIOR_CHAIN_ELBO:
+    return f'bound of another model, whose prior has a chain of its own ({kind})'
   name, _, draws = kind.partition('-')
   words = {'exact': 'exact', 'elbo': 'bound', 'iwae': 'tighter bound', 'fivo': 'tighter bound'}
   return f'{words.get(name, name)} ({kind})' if draws or name == 'elbo' else words.get(name, kind)

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from afslvm.errors import ConfigError
 from afslvm.evaluation import likelihood
 from tests import linear_gaussian as lg
 from tests import oracles
@@ -79,6 +80,19 @@ def test_one_draw_has_the_elbo_alone():
   json = found.to_json()
   assert json['kl_nats_per_step'] == found.kl_nats_per_step
   assert type(found).from_json(json) == found
+
+
+@pytest.mark.parametrize('dequantisation', ['none', 'uniform'])
+def test_a_prior_with_a_chain_has_its_own_kind_alone(dequantisation):
+  """The mean over draws; weights of several, and particles, would be of another model, too."""
+  x = lg.sequences(9, STEPS)
+  model = lg.make().copy(prior_conditioning='prior_chain')
+  given = evaluation(x, model, num_samples=2)
+  contract = dataclasses.replace(given.contract, dequantisation=dequantisation)
+  given = dataclasses.replace(given, contract=contract)
+  assert list(by_kind(given)) == ['prior-chain-elbo']
+  with pytest.raises(ConfigError, match='fivo needs model.prior_conditioning'):
+    likelihood.evaluate(dataclasses.replace(given, num_particles=4))
 
 
 def test_the_first_sequences_alone():

@@ -77,7 +77,7 @@ def test_below_the_floor_is_refused(kind, floor):
     at(floor - 0.05)
 
 
-@pytest.mark.parametrize('kind', ['exact', 'elbo', 'iwae-10', 'fivo-3'])
+@pytest.mark.parametrize('kind', ['exact', 'elbo', 'prior-chain-elbo', 'iwae-10', 'fivo-3'])
 def test_kinds(kind):
   assert summary([-1.0], [1], kind=kind).kind == kind
 
@@ -120,6 +120,17 @@ def test_equal_contracts_share_a_table():
   assert 'log 256 included' in lines[0]
   assert [line.split()[0] for line in lines[2:]] == ['1-AF', '2-AF', 'bounded']
   assert ['≤' in line for line in lines[2:]] == [False, False, True]
+
+
+def test_a_bound_of_another_model_is_marked_and_explained():
+  own = summary([-1.0, -2.0], [1, 1], name='SRNN', kind='elbo')
+  other = dataclasses.replace(own, name='SRNN + prior chain', kind='prior-chain-elbo')
+  *lines, last = contract_lib.table([own, other]).splitlines()
+  assert ['≤' in line for line in lines[2:]] == [True, True]
+  assert ['prior-chain-elbo' in line for line in lines[2:]] == [False, True]
+  assert last == contract_lib.OF_PRIOR_CHAIN
+  assert contract_lib.OF_PRIOR_CHAIN not in contract_lib.table([own])
+  assert type(other).from_json(json.loads(json.dumps(other.to_json()))) == other
 
 
 def test_divergences_have_a_column_where_there_are_any():

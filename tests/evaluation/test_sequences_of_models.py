@@ -8,6 +8,7 @@ import pytest
 from afslvm import building
 from afslvm.configs import common
 from afslvm.evaluation import sequences as sequences_lib
+from tests import linear_gaussian as lg
 from tests.evaluation.ragged import buckets
 from tests.evaluation.test_sequences import contract
 from tests.thorough import some_of
@@ -69,3 +70,14 @@ def test_buckets_change_no_number(name):
   usual = score(4, (6,))
   assert len(usual) == 3
   np.testing.assert_allclose(score(1, (9,), [2, 0, 3, 1]), usual, rtol=2e-5)
+
+
+def test_a_prior_with_a_chain_has_its_own_kind_alone():
+  model = lg.make().copy(prior_conditioning='prior_chain')
+  x = [row.astype(np.float32) for row in lg.sequences(4, 5)]
+  given = sequences_lib.SequenceEvaluation(
+    *('ours', model, {}, buckets(x), buckets(x), contract()), num_samples=2
+  )
+  (found,) = [r for r in sequences_lib.evaluate(given) if r.name == 'ours']
+  assert found.kind == 'prior-chain-elbo'
+  assert found.kl_nats_per_step > 0

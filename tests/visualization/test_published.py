@@ -72,3 +72,8 @@ def test_comparable_figures_stand_in_the_table(digits_run, evaluate):
   table = results.results_table([run])
   assert 'AF paper, 2-AF' in table
   assert '≤ 1.86' in table
+
+
+def test_a_bound_of_another_model_is_called_so():
+  assert results.kind_in_words('elbo') == 'bound (elbo)'
+  assert 'another model' in results.kind_in_words('prior-chain-elbo')
