@@ -128,3 +128,69 @@ def test_the_papers_clamp_bounds_the_scale_at_ten():
   expected = np.minimum(np.exp(np.asarray(raw)), 10.0)
   np.testing.assert_allclose(np.exp(affine.paper_clamp(raw)), expected, rtol=1e-6)
   np.testing.assert_array_equal(jax.vmap(jax.grad(affine.paper_clamp))(raw), [1, 1, 1, 0, 0])
+
+
+# ---- bounds of couplings -------------------------------------------------------------------------
+
+
+def sigmoid(raw):
+  return 1 / (1 + np.exp(-raw))
+
+
+# The scale from data to latents as it is published, of raw in float64; and the log-scale's ends,
+# those of latents to data, for raw from minus to plus infinity.
+COUPLINGS = {
+  'glow': (affine.glow_bound, lambda raw: sigmoid(raw + 2), np.inf, 0.0),
+  'jet': (affine.jet_bound, lambda raw: 2 * sigmoid(raw), np.inf, -math.log(2)),
+  'soft': (
+    affine.soft_bound,
+    lambda raw: np.exp(-2.5 * 0.636 * np.arctan(raw / 2.5)),
+    -2.5 * 0.636 * math.pi / 2,
+    2.5 * 0.636 * math.pi / 2,
+  ),
+  'realnvp': (
+    lambda raw: affine.realnvp_bound(raw, 0.7, -0.2),
+    lambda raw: np.exp(-(0.7 * np.tanh(raw) - 0.2)),
+    -0.9,
+    0.5,
+  ),
+}
+every_coupling = pytest.mark.parametrize('name', COUPLINGS)
+
+
+@every_coupling
+def test_bounds_of_couplings_are_the_published_scales(name):
+  """And so are their slopes, by finite differences in float64."""
+  bound, scale, _, _ = COUPLINGS[name]
+  raw = np.linspace(-9.0, 9.0, 181)
+  np.testing.assert_allclose(bound(jnp.asarray(raw)), -np.log(scale(raw)), rtol=1e-5, atol=1e-6)
+  step = 1e-5
+  slope = (np.log(scale(raw - step)) - np.log(scale(raw + step))) / (2 * step)
+  found = jax.vmap(jax.grad(bound))(jnp.asarray(raw))
+  np.testing.assert_allclose(found, slope, rtol=1e-4, atol=1e-5)
+
+
+@every_coupling
+def test_bounds_of_couplings_end_where_they_should(name):
+  bound, _, low, high = COUPLINGS[name]
+  found = np.asarray(bound(jnp.array([-1e6, 1e6])))
+  for value, end in zip(found, (low, high), strict=True):
+    if np.isfinite(end):
+      np.testing.assert_allclose(value, end, rtol=1e-5, atol=1e-6)
+    else:
+      np.testing.assert_allclose(value, 1e6, rtol=1e-5)  # it goes on, and so does its gradient
+  assert np.all(np.isfinite(jax.vmap(jax.grad(bound))(jnp.array([-1e30, -100.0, 100.0, 1e30]))))
+
+
+def test_where_couplings_begin():
+  """Glow's shrinks by sigmoid(2) = 0.881, the others leave a half as it is."""
+  np.testing.assert_allclose(np.exp(-affine.glow_bound(0.0)), 0.8807971, rtol=1e-6)
+  np.testing.assert_allclose(affine.jet_bound(0.0), 0.0, atol=1e-7)
+  assert affine.soft_bound(0.0) == 0
+  assert affine.realnvp_bound(0.0, 0.7, 0.0) == 0
+
+
+def test_glows_coupling_never_expands_towards_latents():
+  """Whatever sharpens a density has to be elsewhere: in `ActNorm` and in linear maps."""
+  assert np.all(np.asarray(affine.glow_bound(jnp.linspace(-50.0, 12.0, 1000))) > 0)
+  assert np.all(np.asarray(affine.jet_bound(jnp.linspace(0.01, 50.0, 1000))) < 0)

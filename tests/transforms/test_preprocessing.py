@@ -56,24 +56,6 @@ def test_log_levels():
     np.testing.assert_allclose(preprocessing.log_levels(kind), 5.545, atol=5e-4)
 
 
-@pytest.mark.parametrize(('shape', 'patch'), [((4, 6, 3), 2), ((2, 3, 6, 9, 1), 3), ((5, 5, 2), 1)])
-def test_depth_to_space_undoes_space_to_depth(shape, patch):
-  x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-  folded = preprocessing.space_to_depth(x, patch)
-  h, w, c = shape[-3:]
-  assert folded.shape == (*shape[:-3], h // patch, w // patch, patch * patch * c)
-  np.testing.assert_array_equal(preprocessing.depth_to_space(folded, patch), x)
-
-
-def test_space_to_depth_keeps_patches_together():
-  x = np.arange(4 * 6 * 2).reshape(4, 6, 2)
-  folded = preprocessing.space_to_depth(x, 2)
-  for i in range(2):
-    for j in range(3):
-      patch = x[2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
-      np.testing.assert_array_equal(folded[i, j], patch.ravel())
-
-
 @pytest.mark.parametrize('kind', ['gauss256', 'uniform'])
 def test_the_mean_of_the_noise_is_taken_away(kind):
   x = preprocessing.dequantise(KEY, LEVELS, kind)
