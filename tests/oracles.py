@@ -166,3 +166,131 @@ def apart_log_likelihood(x, transition, emission, noise, observed, first):
     total += -0.5 * np.sum(x_t**2 / spread + np.log(2 * np.pi * spread))
     variance = transition**2 * variance + noise**2
   return total
+
+
+# ---- Glow and VideoFlow --------------------------------------------------------------------------
+# tensor2tensor's definitions (Kumar et al. 2020) in float64: maps are [N, h, w, C], or with slots
+# of time [N, T, h, w, C]; `p` are the parameters of a layer. Where a kernel has room for one more
+# channel, that is the edge's: 0 inside, 1 in the padding.
+
+
+def edge_conv(p, x, rate=1):
+  """A convolution, padded before in time and around in space, the edge's channel concatenated."""
+  kernel = p['kernel']
+  if plane := kernel.ndim == 4:
+    kernel, x = kernel[None], x[:, None]
+  around = (rate * (kernel.shape[1] // 2),) * 2
+  padding = [(0, 0), (len(kernel) - 1, 0), around, around]
+  padded = np.pad(x, [*padding, (0, 0)])
+  if kernel.shape[3] > x.shape[-1]:
+    edge = np.pad(np.zeros(x.shape[:-1]), padding, constant_values=1.0)
+    padded = np.concatenate([padded, edge[..., None]], axis=-1)
+  steps, h, w = x.shape[1:4]
+  y = 0.0
+  for t, i, j in np.ndindex(kernel.shape[:3]):
+    a, b = rate * i, rate * j
+    y = y + padded[:, t : t + steps, a : a + h, b : b + w] @ kernel[t, i, j]
+  return y[:, 0] if plane else y
+
+
+def actnorm(p, x, seen=None):
+  """(x - shift) exp(-3 log_scale), with parameters of channels or of slots and channels."""
+  shift, log_scale = (v[:, None, None] if v.ndim == 2 else v for v in (p['shift'], p['log_scale']))
+  y = (x - shift) * np.exp(-3 * log_scale)
+  if seen is not None:
+    seen.append(y)
+  return y
+
+
+def gained(p, x):
+  return (x + p['bias']) * np.exp(3 * p['gain'])
+
+
+def sigmoid(x):
+  return 1 / (1 + np.exp(-x))
+
+
+def hidden_layers(p, x, activation, rate=1, seen=None):
+  """3 x 3, ReLU, 1 x 1, and the last activation, with an actnorm before each of them."""
+  h = np.maximum(actnorm(p['first_norm'], edge_conv(p['first'], x, rate), seen), 0.0)
+  second = p['second']
+  value = actnorm(second['value_norm'], h @ second['value']['Dense_0']['kernel'], seen)
+  if activation == 'relu':
+    return np.maximum(value, 0.0)
+  gate = actnorm(second['gate_norm'], h @ second['gate']['Dense_0']['kernel'], seen)
+  return np.tanh(value) * sigmoid(gate)
+
+
+def zero_conv(p, x):
+  return gained(p['output'], edge_conv(p['conv'], x))
+
+
+def glow_stack(p, x, activation='gated', seen=None):
+  return zero_conv(p['last'], hidden_layers(p, x, activation, seen=seen))
+
+
+def plane_prior(p, window, level_mean, depth):
+  """The slots of a window [N, window, h, w, C] and the level's mean, side by side."""
+  h = np.concatenate([*window.swapaxes(0, 1), *([] if level_mean is None else [level_mean])], -1)
+  for k in range(depth):
+    h = h + glow_stack(p[f'block_{k}'], h)
+  return gained(p['last']['output'], h @ p['last']['linear']['kernel'])
+
+
+def spacetime_prior(p, window, level_mean, depth, rates):
+  """`conv3d_net`: the level's mean beside each slot, and branches of several dilations."""
+  h = window
+  if level_mean is not None:
+    h = np.concatenate([h, np.stack([level_mean] * window.shape[1], axis=1)], axis=-1)
+  for k in range(depth):
+    branches = [(rate, p[f'block_{k}_dilation_{rate}']) for rate in rates]
+    h = h + sum(
+      gained(b['output'], edge_conv(b['last'], hidden_layers(b, h, 'gated', rate), rate))
+      for rate, b in branches
+    )
+  return gained(p['last']['output'], h[:, -1] @ p['last']['linear']['kernel'])
+
+
+def flow_step(p, constants, x, condition=None, coupling='affine', activation='gated', seen=None):
+  """Actnorm, 1 x 1, coupling: the second half is scaled by sigmoid(raw + 2).
+
+  Returns:
+    y, and log |det dy/dx| [N].
+  """
+  (_, h, w, channels), factors = x.shape, p['linear']['factors']
+  log_diagonal = np.diag(factors)
+  lower = np.tril(factors, -1) + np.eye(channels)
+  upper = np.triu(factors, 1) + np.diag(constants['sign'] * np.exp(log_diagonal))
+  y = actnorm(p['norm'], x, seen) @ (constants['permutation'] @ lower @ upper)
+  log_det = h * w * (np.sum(log_diagonal) - 3 * np.sum(p['norm']['log_scale']))
+  kept, moved = np.split(y, 2, axis=-1)
+  shown = kept if condition is None else np.concatenate([kept, condition], axis=-1)
+  raw = glow_stack(p['coupling']['network'], shown, activation, seen)
+  if coupling == 'additive':
+    return np.concatenate([kept, moved - raw], axis=-1), np.full(len(x), log_det)
+  shift, raw = np.split(raw, 2, axis=-1)
+  scale = sigmoid(raw + 2)
+  y = np.concatenate([kept, (moved - shift) * scale], axis=-1)
+  return y, log_det + np.log(scale).sum(axis=(1, 2, 3))
+
+
+def glow(p, constants, x, conditions=None, seen=None, **options):
+  """All levels; `constants` of each level are [depth, ...], as are its parameters.
+
+  Returns:
+    The latents, finest first, what is above each but the last, and log |det| [N].
+  """
+  latents, above, total = [], [], 0.0
+  for level, own in enumerate(constants):
+    n, h, w, c = x.shape
+    x = x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 5, 2, 4)
+    x = x.reshape(n, h // 2, w // 2, 4 * c)
+    for k in range(len(own['sign'])):
+      step, fixed = (jax.tree.map(lambda v, k=k: v[k], t) for t in (p[f'level_{level}'], own))
+      condition = None if conditions is None else conditions[level]
+      x, log_det = flow_step(step, fixed, x, condition, seen=seen, **options)
+      total = total + log_det
+    if level < len(constants) - 1:
+      x, z = np.split(x, 2, axis=-1)
+      latents, above = [*latents, z], [*above, x]
+  return [*latents, x], above, total
