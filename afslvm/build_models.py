@@ -154,12 +154,10 @@ def _level_prior(
   spec: dict[str, Any], shape: EventShape, above_channels: int, place: str
 ) -> LevelPrior:
   """Builds the prior of one level; `network` is a section, and `flow` where the frame has one."""
-  section, network = _pop_section(spec, 'network', place), None
+  section = _pop_section(spec, 'network', place)
   cls = schema.lookup(LEVEL_NETWORKS, section.pop('name', None), f'{place}.network.name')
-  frame, window = spec.get('frame', 'last'), spec.get('window', 3)
-  if window:
-    network = schema.construct(cls, section, f'{place}.network', features=2 * shape[-1])
-  flow = None
+  network = schema.construct(cls, section, f'{place}.network', features=2 * shape[-1])
+  frame, flow = spec.get('frame', 'last'), None
   if frame in ('flow', 'flow_last'):
     flow = _flow(_pop_section(spec, 'flow', place), shape, f'{place}.flow')
     if flow.boundary != 'learned':
@@ -168,7 +166,8 @@ def _level_prior(
       )
   elif spec.pop('flow', None):
     raise ConfigError(f"{place}.flow: frame={frame!r} has none; use frame='flow' or 'flow_last'")
-  given = {'event_shape': shape, 'above_channels': above_channels, 'network': network, 'flow': flow}
+  given = {'event_shape': shape, 'above_channels': above_channels, 'flow': flow}
+  given['network'] = network if spec.get('window', 3) else None
   prior = schema.construct(LevelPrior, spec, place, **given)
   if prior.frame != 'none' and not prior.window:
     raise ConfigError(
