@@ -158,6 +158,8 @@ GLOW = {
   'width': 512,
   'coupling': 'affine',
   'bound': 'glow',
+  'bins': 8,
+  'spline_bound': 3.0,
   'activation': 'gated',
   'edge': True,
   'permutation': 'plu',

@@ -16,10 +16,11 @@ import scipy.linalg
 
 from afslvm.networks.glow import ACTIVATIONS, GlowStack
 from afslvm.networks.normalization import FLOW_FLOOR, ActNorm
-from afslvm.transforms import affine, linear, reshape
+from afslvm.transforms import affine, linear, reshape, spline
+from afslvm.transforms.chain import Transform
 from afslvm.types import Array, EventShape, PyTree
 
-COUPLINGS = ('affine', 'additive')
+COUPLINGS = ('affine', 'additive', 'spline')
 PERMUTATIONS = ('plu', 'fixed', 'reverse')
 BOUNDS = ('glow', 'jet', 'symmetric', 'soft', 'realnvp', 'realnvp_zero')
 SYMMETRIC_LIMIT = 2.0
@@ -94,62 +95,86 @@ class Coupling(nn.Module):
   """The second half of the channels is transformed, by what the first half and conditions say.
 
   Attributes:
-    network: from the first half and the condition, side by side, to what `parameters` needs.
-    kind: `affine`, or `additive`, which only shifts.
+    network: from the first half and the condition, side by side, to `num_outputs` channels.
+    kind: `affine`; `additive`, which only shifts; or `spline`, a monotone rational-quadratic spline
+      of every value (Durkan et al. 2019).
     bound: of the affine log-scale, one of `BOUNDS`. `glow`, of Glow's code, contracts only; `jet`
       is in (0, 2) around one; `symmetric` and `soft` have limits on both sides; `realnvp` is a
       gain, which begins at one, times a tangent, plus an offset; with `realnvp_zero` the gain
       begins at zero, where under a network that begins at zero no gradient ever moves it.
+    bins: of a spline.
+    spline_bound: values further from zero a spline leaves as they are.
   """
 
   network: nn.Module
   kind: str = 'affine'
   bound: str = 'glow'
+  bins: int = 8
+  spline_bound: float = 3.0
 
   def inverse(
     self, x: Array, condition: Array | None, mask: Array | None = None
   ) -> tuple[Array, Array, Array]:
     """Returns y [N, h, w, C] of x, log|det dy/dx| [N], and the share of saturated scales [N]."""
     kept, moved = reshape.halves(x)
-    shift, log_scale = self._parameters(kept, condition, mask)
-    moved, log_det = affine.inverse(moved, shift, log_scale, 3)
-    return reshape.joined(kept, moved), log_det, self._saturation(log_scale)
+    transform, saturation = self._transform(kept, condition, mask)
+    moved, log_det = transform.inverse(moved)
+    return reshape.joined(kept, moved), log_det, saturation
 
   def forward(self, y: Array, condition: Array | None) -> tuple[Array, Array]:
     """Returns x of y, and log|det dx/dy| [N]."""
     kept, moved = reshape.halves(y)
-    shift, log_scale = self._parameters(kept, condition, None)
-    moved, log_det = affine.forward(moved, shift, log_scale, 3)
+    transform, _ = self._transform(kept, condition, None)
+    moved, log_det = transform.forward(moved)
     return reshape.joined(kept, moved), log_det
 
-  @nn.compact
-  def _parameters(
+  def _transform(
     self, kept: Array, condition: Array | None, mask: Array | None
-  ) -> tuple[Array, Array]:
-    """Returns shift and log-scale of the other half, each [N, h, w, C / 2]."""
+  ) -> tuple[Transform, Array]:
+    """Returns the transform of the other half, and the share of its log-scales at a bound [N]."""
     inputs = kept if condition is None else reshape.joined(kept, condition)
-    raw = self.network(inputs, mask)
+    raw, none = self.network(inputs, mask), jnp.zeros(len(kept))
+    if self.kind == 'spline':
+      raw = raw.reshape(*kept.shape, -1)
+      return _bound_to(spline, raw, self.spline_bound), none
     if self.kind == 'additive':
-      return raw, jnp.zeros_like(raw)
+      return _bound_to(affine, raw, jnp.zeros_like(raw)), none
     shift, raw = reshape.halves(raw)
+    log_scale = self._log_scale(raw)
+    return _bound_to(affine, shift, log_scale), self._saturation(log_scale)
+
+  @nn.compact
+  def _log_scale(self, raw: Array) -> Array:
     if self.bound in ('realnvp', 'realnvp_zero'):
       first = nn.initializers.constant(float(self.bound == 'realnvp'))
       gain = self.param('bound_gain', first, raw.shape[-1:])
       offset = self.param('bound_offset', nn.initializers.zeros_init(), raw.shape[-1:])
-      return shift, affine.realnvp_bound(raw, gain, offset)
+      return affine.realnvp_bound(raw, gain, offset)
     bounded = {
       'glow': affine.glow_bound,
       'jet': affine.jet_bound,
       'soft': affine.soft_bound,
       'symmetric': lambda raw: affine.symmetric_bound(raw, SYMMETRIC_LIMIT),
     }
-    return shift, bounded[self.bound](raw)
+    return bounded[self.bound](raw)
 
   def _saturation(self, log_scale: Array) -> Array:
     limit = LIMITS.get(self.bound)
-    if self.kind == 'additive' or limit is None:
+    if limit is None:
       return jnp.zeros(len(log_scale))
     return jnp.mean(affine.near_bounds(log_scale, -limit, limit), axis=(1, 2, 3))
+
+
+def num_outputs(kind: str, channels: int, bins: int) -> int:
+  """Returns how many channels the network of a coupling of `channels` gives."""
+  return channels // 2 * {'additive': 1, 'affine': 2, 'spline': 3 * bins - 1}[kind]
+
+
+def _bound_to(transform: Any, *parameters: Any) -> Transform:
+  """Returns both directions of a module of `transforms` for maps, with its parameters."""
+  return Transform(
+    lambda y: transform.forward(y, *parameters, 3), lambda x: transform.inverse(x, *parameters, 3)
+  )
 
 
 class FlowStep(nn.Module):
@@ -194,7 +219,9 @@ class Glow(nn.Module):
     depth: steps of flow at each level.
     width: hidden channels of the couplings' networks.
     coupling: one of `COUPLINGS`.
-    bound: of the couplings' log-scales, one of `BOUNDS`.
+    bound: of the affine couplings' log-scales, one of `BOUNDS`.
+    bins: of spline couplings.
+    spline_bound: values further from zero spline couplings leave as they are.
     activation: of the couplings' networks, one of `networks.glow.ACTIVATIONS`.
     edge: whether their 3 x 3 layers have a channel that marks the padding.
     permutation: what mixes channels between couplings, one of `PERMUTATIONS`.
@@ -214,6 +241,8 @@ class Glow(nn.Module):
   width: int = 512
   coupling: str = 'affine'
   bound: str = 'glow'
+  bins: int = 8
+  spline_bound: float = 3.0
   activation: str = 'gated'
   edge: bool = True
   permutation: str = 'plu'
@@ -235,6 +264,8 @@ class Glow(nn.Module):
     'levels': (1, None),
     'depth': (0, None),
     'width': (1, None),
+    'bins': (2, 100),
+    'spline_bound': (0.1, None),
     'unroll': (0, None),
   }
 
@@ -243,12 +274,12 @@ class Glow(nn.Module):
     self.level = [self._step(channels) for channels in self._channels]
 
   def _step(self, channels: int) -> FlowStep:
-    outputs = channels // 2 * (1 if self.coupling == 'additive' else 2)
+    outputs = num_outputs(self.coupling, channels, self.bins)
     network = GlowStack(outputs, self.width, self.activation, self.edge, self.compute_dtype)
     return FlowStep(
       ActNorm(FLOW_FLOOR),
       InvertibleLinear(self.permutation),
-      Coupling(network, self.coupling, self.bound),
+      Coupling(network, self.coupling, self.bound, self.bins, self.spline_bound),
     )
 
   @property

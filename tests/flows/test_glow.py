@@ -19,6 +19,7 @@ FRAMES = 3
 CASES = {
   'videoflow': {'depth': 2},
   'additive': {'coupling': 'additive', 'permutation': 'fixed', 'squeeze': 'blocks'},
+  'spline': {'coupling': 'spline', 'bins': 4, 'levels': 1},
   'jet': {'bound': 'jet', 'permutation': 'reverse', 'activation': 'relu'},
   'symmetric': {'bound': 'symmetric', 'edge': False},
   'soft': {'bound': 'soft', 'levels': 1, 'depth': 2},
