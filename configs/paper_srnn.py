@@ -7,7 +7,7 @@ and the same for all rows: a rate of 1e-3 with warm-up and cosine decay instead 
 gradients, averaged parameters, rare notes from the start and a warm-up over the first quarter, so
 that a thousand steps, which two cores can do, lead somewhere (the paper does not say how many it
 took); one Adam that moves once per batch, where the paper's inference network moves after every
-step of a sequence, as the rows `*_online` do; the prior's heads begin at ±0.001. The given step has
+step of a sequence, as the rows `*_online` do at a rate of 3e-4; the prior's heads begin at ±0.001. The given step has
 latent variables here too, drawn from a posterior that in variational EM nothing trains.
 
 The rows `*_recipe` are what makes AVF train well here, and what `Iterative` does by default: the
@@ -86,6 +86,7 @@ ROWS = {
   ),
 }
 
+ONLINE_RATE = 3e-4  # of 24 steps of Adam per batch
 GRADIENTS = {
   'direct_bptt': 'bptt',
   'avf1_bptt': 'bptt',
@@ -135,4 +136,6 @@ def music(name: str, row: str):
   )
   # It follows --config.train.num_steps.
   config.objective.kl_warmup_steps = config.train.get_ref('num_steps') // 4
+  if config.objective.gradients == 'em_online':
+    config.optimizer.inference_learning_rate = ONLINE_RATE
   return config

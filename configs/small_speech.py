@@ -19,7 +19,6 @@ AVF = {
   'features': 256,
   'depth': 2,
   'gate_bias': 1.0,
-  'head_initialization': '',  # as measured; whether small heads help speech was not tried
 }
 LIKELIHOOD = {'name': 'discretized_gaussian', 'log_scale_low': -8.0, 'log_scale_high': 2.5}
 

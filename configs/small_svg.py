@@ -17,7 +17,6 @@ AVF = {
   'features': 256,
   'depth': 1,
   'second_order': False,  # which would double the cost of a step
-  'head_initialization': '',  # as measured; whether small heads help video was not tried
 }
 
 
