@@ -7,8 +7,9 @@ and the same for all rows: a rate of 1e-3 with warm-up and cosine decay instead 
 gradients, averaged parameters, rare notes from the start and a warm-up over the first quarter, so
 that a thousand steps, which two cores can do, lead somewhere (the paper does not say how many it
 took); one Adam that moves once per batch, where the paper's inference network moves after every
-step of a sequence, as the rows `*_online` do at a rate of 3e-4; the prior's heads begin at ±0.001. The given step has
-latent variables here too, drawn from a posterior that in variational EM nothing trains.
+step of a sequence, as the rows `*_online` do at a rate of 3e-4; the prior's heads begin at ±0.001.
+The given step has latent variables here too, drawn from a posterior that in variational EM nothing
+trains.
 
 The rows `*_recipe` are what makes AVF train well here, and what `Iterative` does by default: the
 gated update of the paper's equations, no normalisation of the mean, and heads that begin at ±0.001,
