@@ -22,10 +22,21 @@ VARIANTS = {
 }
 
 
-def get_config(variant: str, data: dict, train: dict, levels: int, width: int = 32):
-  """Returns the config of a variant; `width` is that of the priors' networks."""
+def get_config(
+  variant: str, data: dict, train: dict, levels: int, width: int = 32, remat: bool = False
+):
+  """Returns the config of a variant.
+
+  Args:
+    variant: one of `VARIANTS`.
+    data: section.
+    train: section.
+    levels: of the flow.
+    width: of the priors' networks.
+    remat: whether gradients compute each step of flow again, which is faster at 64 x 64.
+  """
   prior, prior_flow, flows = VARIANTS[variant]
-  glow, network = {**GLOW, 'levels': levels}, {**NETWORK, 'width': width}
+  glow, network = {**GLOW, 'levels': levels, 'remat': remat}, {**NETWORK, 'width': width}
   model = common.videoflow(glow, prior, network, prior_flow)
   if flows:
     model = common.temporal_flows(model, small_flows.CONDITIONER, [{'boundary': 'learned'}])

@@ -13,4 +13,5 @@ def get_config():
     {**common.KTH, 'persons': 'svg'},
     {'num_steps': 1000, 'batch_size': 4, 'init_batches': 4},
     levels=4,
+    remat=True,
   )
