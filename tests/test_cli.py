@@ -148,7 +148,8 @@ def test_every_config_builds():
     if shared or path.stem == '__init__':
       continue
     parts = building.build(cli.load_config(str(path)))
-    names = r'(\d-AF|(SLVM|SRNN|VRNN|SVG)( \+ AVF-\d)?( \+ \d-AF)?)'
+    latent, video = r'(SLVM|SRNN|VRNN|SVG)( \+ AVF-\d)?', r'VideoFlow( \+ AF)?|Glow'
+    names = rf'(\d-AF|({latent}|{video})( \+ \d-AF)?)'
     assert re.fullmatch(names, building.label(parts.config['model']))
     assert path.relative_to(ROOT).as_posix() in path.read_text(), 'the docstring shows no command'
 

@@ -2,7 +2,7 @@
 
 DATA=stochastic_moving_mnist
 python launch/prepare_data.py --dataset=$DATA --options=frame_size=32 --source=mnist.npz
-python launch/train.py --config=configs/$DATA/slvm_af1_uniform.py --workdir=runs/slvm_af1
+python launch/train.py --config=configs/stochastic_moving_mnist/slvm_af1_uniform.py --workdir=runs/smm
 """
 
 from afslvm.configs import common, small_slvm

@@ -2,7 +2,7 @@
 
 DATA=stochastic_moving_mnist
 python launch/prepare_data.py --dataset=$DATA --options=frame_size=32 --source=mnist.npz
-python launch/train.py --config=configs/$DATA/videoflow_af.py --workdir=runs/model
+python launch/train.py --config=configs/stochastic_moving_mnist/videoflow_af.py --workdir=runs/smm
 """
 
 from afslvm.configs import common, small_videoflow
