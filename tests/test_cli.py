@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from afslvm import building, cli
 from afslvm.errors import ConfigError
 from afslvm.flows.conditioners import ConvConditioner, DenseConditioner
+from afslvm.flows.glow import Glow
 from afslvm.flows.temporal import AutoregressiveAffine
 from afslvm.inference.direct import Direct
 from afslvm.inference.iterative import Iterative
@@ -20,8 +21,10 @@ from afslvm.likelihoods.bernoulli import Bernoulli
 from afslvm.likelihoods.discretized_gaussian import DiscretizedGaussian
 from afslvm.likelihoods.gaussian import Gaussian
 from afslvm.likelihoods.nade import Nade
+from afslvm.models.level_priors import LevelPrior
 from afslvm.models.priors import LSTMPrior
 from afslvm.networks.dcgan import DcganDecoder, DcganEncoder
+from afslvm.networks.glow import PlanePrior, SpacetimePrior
 from afslvm.networks.mlp import MLP
 from afslvm.networks.recurrent import Recurrence
 from afslvm.objectives.objective import ObjectiveSettings
@@ -192,6 +195,11 @@ def test_configs_list_every_option_with_its_default():
   }
   for name, (cls, table) in likelihoods.items():
     assert {'name': name, **defaults(cls, 'event_shape')} == table
+  assert defaults(Glow, 'event_shape', 'condition_channels') == common.GLOW
+  given = 'event_shape', 'above_channels', 'network', 'flow'
+  assert defaults(LevelPrior, *given) == common.LEVEL_PRIOR
+  assert {'name': 'conv2d', **defaults(PlanePrior, 'features')} == common.CONV2D_PRIOR
+  assert {'name': 'conv3d', **defaults(SpacetimePrior, 'features')} == common.CONV3D_PRIOR
   datasets = (common.MOVING_DIGITS, common.STOCHASTIC_MOVING_MNIST, common.KTH)
   sound = (common.TIMIT, common.FSDD, common.AUDIO_FOLDER)
   for table in (*datasets, common.BAIR, common.VIDEO_FOLDER, *common.MUSIC.values(), *sound):

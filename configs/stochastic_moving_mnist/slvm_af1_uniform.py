@@ -2,7 +2,7 @@
 
 DATA=stochastic_moving_mnist
 python launch/prepare_data.py --dataset=$DATA --options=frame_size=32 --source=mnist.npz
-python launch/train.py --config=configs/stochastic_moving_mnist/slvm_af1_uniform.py --workdir=runs/smm
+python launch/train.py --config=configs/stochastic_moving_mnist/slvm_af1_uniform.py --workdir=runs/m
 """
 
 from afslvm.configs import common, small_slvm
