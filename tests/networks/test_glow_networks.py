@@ -77,6 +77,7 @@ def test_the_prior_of_convolutions_over_time(above, depth):
   variables = modules.randomized(module, *seen)
   params = modules.in_float64(variables)
   assert 'block_0_dilation_4' not in params
+  assert params['block_0_dilation_2']['first_norm']['shift'].shape == (3, 3)
   expected = oracles.spacetime_prior(params, *as_float64(*seen), depth, rates=(1, 2))
   close(constructors.apply(module, variables, *seen), expected)
 
