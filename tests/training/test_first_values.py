@@ -35,6 +35,7 @@ for count in (1, 2, 4):
 """
 
 
+@pytest.mark.slow
 def test_devices_share_the_statistics_of_the_first_batch(environment):
   """Of the global batch: each device by itself would have those of its own rows."""
   done = on_devices(4, environment, '-c', DEVICES_SCRIPT)
@@ -80,6 +81,7 @@ def test_they_are_computed_once(sequences, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough  # what is restored is tested above; that runs go on, in test_resume
 def test_a_run_that_goes_on_does_not_initialise_again(sequences, tmp_path):
   """Stopped after two steps, it ends with the same parameters as one that was not."""
   straight, stopped = tmp_path / 'straight', tmp_path / 'stopped'
