@@ -34,6 +34,33 @@ def particle_coefficients(num_frames, first):
   return coefficient, now - coefficient * cross
 
 
+def box_logistic(x, shift, log_scale, log_weights=None):
+  """log F, log(1 - F) and log p of a logistic variable plus uniform noise of width 1/256.
+
+  By the definition, with the 64 bits of a long double's mantissa. With `log_weights` [..., K] it is
+  the mixture of K such variables, whose other parameters have a last axis more, too.
+  """
+  if log_weights is not None:
+    weights = np.exp(np.asarray(log_weights, np.longdouble))
+    parts = box_logistic(np.asarray(x)[..., None], shift, log_scale)
+    with np.errstate(divide='ignore'):
+      return tuple(np.log(np.sum(weights * np.exp(part), axis=-1)) for part in parts)
+  given = (np.asarray(value, np.float32) for value in (x, shift, log_scale))
+  x, shift, log_scale = (value.astype(np.longdouble) for value in given)
+  a, b = ((x - shift + side * np.longdouble(1) / 512) * np.exp(-log_scale) for side in (1, -1))
+
+  def softplus(z):
+    return np.logaddexp(np.longdouble(0), z)
+
+  def sigmoid(z):
+    return np.exp(-softplus(-z))
+
+  below, above = softplus(a) - softplus(b), softplus(-b) - softplus(-a)
+  inside = np.where(a + b < 0, sigmoid(a) - sigmoid(b), sigmoid(-b) - sigmoid(-a))
+  with np.errstate(divide='ignore'):
+    return np.log(below / (a - b)), np.log(above / (a - b)), np.log(256 * inside)
+
+
 class GivenNoise(SequenceModel):
   """A base model whose samples are given: entry k of `noise` is the k-th step after the context."""
 
