@@ -6,8 +6,10 @@ from typing import Any
 
 from afslvm import schema
 from afslvm.errors import ConfigError, nearest
-from afslvm.flows import conditioners, temporal
+from afslvm.flows import conditioners
+from afslvm.flows.box_logistic import AutoregressiveBoxLogistic
 from afslvm.flows.glow import Glow
+from afslvm.flows.temporal import AutoregressiveAffine, AutoregressiveFlow
 from afslvm.inference.base import Inference
 from afslvm.inference.direct import Direct
 from afslvm.inference.iterative import Iterative
@@ -60,6 +62,7 @@ CONDITIONERS = {
   'conv': conditioners.ConvConditioner,
   'dense': conditioners.DenseConditioner,
 }
+TRANSFORMS = {'affine': AutoregressiveAffine, 'box_logistic': AutoregressiveBoxLogistic}
 AT_PRIOR = 'prior'  # of inference.start: where iterative inference begins
 
 
@@ -98,6 +101,11 @@ def _temporal_flow(
 ) -> TemporalFlow:
   """`base` and `conditioner` are sections; every other key belongs to the transform."""
   base = model(_pop_section(spec, 'base', place), event_shape, f'{place}.base', bin_width)
+  if isinstance(base, TemporalFlow) and isinstance(base.flow, AutoregressiveBoxLogistic):
+    raise ConfigError(
+      f"{place}.base.transform='box_logistic' is for the flow nearest the data, which alone sees "
+      "their levels; use 'affine' there"
+    )
   return TemporalFlow(event_shape=event_shape, base=base, flow=_flow(spec, event_shape, place))
 
 
@@ -107,9 +115,9 @@ def _pop_section(spec: dict[str, Any], name: str, place: str) -> dict[str, Any]:
   return dict(spec.pop(name))
 
 
-def _flow(
-  spec: dict[str, Any], event_shape: EventShape, place: str
-) -> temporal.AutoregressiveAffine:
+def _flow(spec: dict[str, Any], event_shape: EventShape, place: str) -> AutoregressiveFlow:
+  """`transform` says which, and `conditioner` is a section."""
+  transform = schema.lookup(TRANSFORMS, spec.pop('transform', 'affine'), f'{place}.transform')
   network = _pop_section(spec, 'conditioner', place)
   where = f'{place}.conditioner'
   network_cls = schema.lookup(CONDITIONERS, network.pop('name', None), f'{where}.name')
@@ -123,7 +131,13 @@ def _flow(
   patch = getattr(conditioner, 'patch', 1)
   if any(size % patch for size in event_shape[:2]) and patch > 1:
     raise ConfigError(f'{where}.patch={patch} does not divide frames of {event_shape[:2]}')
-  return schema.construct(temporal.AutoregressiveAffine, spec, place, conditioner=conditioner)
+  flow = schema.construct(transform, spec, place, conditioner=conditioner)
+  if flow.components > 1 and isinstance(flow, AutoregressiveAffine):
+    raise ConfigError(
+      f"{where}.components={flow.components} needs {place}.transform='box_logistic'; an affine "
+      'transform has one'
+    )
+  return flow
 
 
 def _videoflow(
@@ -396,7 +410,10 @@ def _latent_prior(spec: dict[str, Any], latent_size: int, place: str) -> LatentP
   if cls is not FlowPrior:
     return schema.construct(cls, spec, place, latent_size=latent_size)
   base = _latent_prior(_pop_section(spec, 'base', place), latent_size, f'{place}.base')
+  transform = spec.get('transform', 'affine')
   flow = _flow(spec, (latent_size,), place)
+  if not flow.keeps_normal:
+    raise ConfigError(f"{place}.transform={transform!r}: this prior is normal; use 'affine'")
   if flow.boundary != 'learned':
     raise ConfigError(
       f"{place}.boundary={flow.boundary!r}: no latent variable is given; use 'learned'"
@@ -445,18 +462,19 @@ def _network(
 
 
 def label(spec: dict[str, Any]) -> str:
-  """Returns the name of a model in tables: '2-AF', 'SLVM + 1-AF', 'SRNN + prior chain + AVF-1'."""
-  flows = 0
+  """Returns the name of a model in tables: '2-AF', 'SLVM + 1-AF box', 'SRNN + prior chain + AVF-1'."""
+  flows, box = 0, ' box' * (spec.get('transform') == 'box_logistic')
   while spec['name'] == 'temporal_flow':
     flows, spec = flows + 1, spec['base']
+  around = f'{flows}-AF{box}' * bool(flows)
   if spec['name'] == 'standard_normal':
-    return f'{flows}-AF' if flows else 'N(0, I)'
+    return around or 'N(0, I)'
   if spec['name'] == 'videoflow':
-    return ' + '.join(filter(None, (_videoflow_label(spec['prior']), f'{flows}-AF' * bool(flows))))
+    return ' + '.join(filter(None, (_videoflow_label(spec['prior']), around)))
   _, is_path, name = spec['name'].rpartition(':')
   inference = _inference_label(spec.get('inference', {'name': 'direct'}))
   chain = 'prior chain' * (spec.get('prior_conditioning') == PRIOR_CHAIN)
-  parts = [name if is_path else name.upper(), chain, inference, f'{flows}-AF' * bool(flows)]
+  parts = [name if is_path else name.upper(), chain, inference, around]
   return ' + '.join(filter(None, parts))
 
 

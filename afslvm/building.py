@@ -17,6 +17,7 @@ from afslvm import config_files, schema
 from afslvm.build_data import DATASETS, Splits, bin_width, dataset, dataset_class, dataset_label
 from afslvm.build_models import label, model
 from afslvm.errors import ConfigError, nearest
+from afslvm.flows.box_logistic import AutoregressiveBoxLogistic
 from afslvm.models.base import SequenceModel
 from afslvm.models.state_space import StateSpaceModel
 from afslvm.objectives import inside
@@ -46,6 +47,7 @@ def check_data(data: dict[str, Any], builder: Any, sequence_model: SequenceModel
     hint = nearest(str(kind), kinds) or f'; {builder.data_space} data take {" or ".join(kinds)}'
     raise ConfigError(f'data.dequantisation={kind!r} does not fit{hint}')
   _check_likelihood(builder.data_space, kind, sequence_model)
+  _check_transform(kind, sequence_model)
   length = data.get('length')
   if type(length) is not int or not 1 <= length <= builder.num_frames:
     raise ConfigError(
@@ -92,6 +94,16 @@ def _check_likelihood(data_space: str, kind: str, sequence_model: SequenceModel)
     raise ConfigError(
       f'model.likelihood gives probabilities of levels, data.dequantisation={kind!r} adds noise to '
       'them; use gaussian, or discretised'
+    )
+
+
+def _check_transform(kind: str, sequence_model: SequenceModel):
+  """A box is the uniform noise of one level."""
+  flow = getattr(sequence_model, 'flow', None)
+  if isinstance(flow, AutoregressiveBoxLogistic) and kind != 'uniform':
+    raise ConfigError(
+      f"model.transform='box_logistic' needs data.dequantisation='uniform', not {kind!r}; use "
+      "that, or 'affine'"
     )
 
 

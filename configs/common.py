@@ -18,6 +18,7 @@ CONV = {
   'remat': False,
   'initialization': 'lecun',
   'head_initialization': 'zeros',
+  'components': 1,
   'compute_dtype': 'float32',
 }
 DENSE = {
@@ -27,8 +28,10 @@ DENSE = {
   'depth': 2,
   'constant_scale': False,
   'head_initialization': 'zeros',
+  'components': 1,
 }
 FLOW = {
+  'transform': 'affine',
   'boundary': 'context',
   'shift_activation': 'linear',
   'shift_offset': -3.0,
@@ -36,6 +39,7 @@ FLOW = {
   'log_scale_low': -7.0,
   'log_scale_high': 2.0,
 }
+BOX_FLOW = {**FLOW, 'transform': 'box_logistic', 'log_scale_low': -10.0}
 DCGAN_ENCODER = {
   'name': 'dcgan',
   'widths': (64, 128, 256, 512),
@@ -438,7 +442,8 @@ def temporal_flows(base: dict, conditioner: dict, flows: list[dict]) -> dict:
   """Temporal flows around `base`, nearest the data first, with one `CONV` or `DENSE` network."""
   defaults = DENSE if conditioner.get('name') == 'dense' else CONV
   for flow in reversed(flows):
-    own = {**FLOW, **flow, 'conditioner': {**defaults, **conditioner}}
+    transform = BOX_FLOW if flow.get('transform') == 'box_logistic' else FLOW
+    own = {**transform, **flow, 'conditioner': {**defaults, **conditioner}}
     base = {'name': 'temporal_flow', **own, 'base': base}
   return base
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from afslvm.flows.box_logistic import AutoregressiveBoxLogistic
 from afslvm.flows.conditioners import ConvConditioner, DenseConditioner
 from afslvm.flows.glow import Glow
 from afslvm.flows.temporal import AutoregressiveAffine
@@ -57,6 +58,13 @@ def flows(num_flows, conditioner, base=None, **options):
     flow = AutoregressiveAffine(conditioner.copy(), **options)
     model = TemporalFlow(event_shape, base=model, flow=flow)
   return model
+
+
+def boxed(conditioner, base=None, **options):
+  """A box-logistic flow nearest the data."""
+  event_shape = conditioner.event_shape
+  flow = AutoregressiveBoxLogistic(conditioner, **options)
+  return TemporalFlow(event_shape, base=base or StandardNormal(event_shape), flow=flow)
 
 
 def lstm_prior(**options):
@@ -240,6 +248,10 @@ MODELS = {
   '1-AF dense symmetric': lambda: flows(1, dense(), log_scale_bound='symmetric'),
   '3-AF linear constant': lambda: flows(3, dense(depth=0, window=1, constant_scale=True)),
   '2-AF dense learned': lambda: flows(2, dense(), boundary='learned'),
+  '1-AF box-logistic': lambda: boxed(conv(), shift_activation='sigmoid'),
+  '2-AF box-logistic mixture learned': lambda: boxed(
+    dense(components=3), base=flows(1, dense(), boundary='learned'), boundary='learned'
+  ),
   'recurrent': lambda: Recurrent(VECTOR),
   'flow around recurrent batch': lambda: flows(
     1, dense(), base=Recurrent(VECTOR, normalization='batch')
@@ -248,6 +260,7 @@ MODELS = {
   'flow around slvm with a flow in its prior': lambda: flows(
     1, dense(), base=slvm(dynamics=flow_prior(), residual=True), boundary='learned'
   ),
+  'box-logistic flow around slvm': lambda: boxed(dense(), base=slvm()),
   '2 flows around slvm dcgan batch': lambda: flows(
     2, conv(), base=slvm(FRAME, layers=2, mean_activation='sigmoid', log_scale_bound='clip')
   ),

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from afslvm import building, cli
 from afslvm.errors import ConfigError
+from afslvm.flows.box_logistic import AutoregressiveBoxLogistic
 from afslvm.flows.conditioners import ConvConditioner, DenseConditioner
 from afslvm.flows.glow import Glow
 from afslvm.flows.temporal import AutoregressiveAffine
@@ -152,7 +153,7 @@ def test_every_config_builds():
       continue
     parts = building.build(cli.load_config(str(path)))
     latent, video = r'(SLVM|SRNN|VRNN|SVG)( \+ AVF-\d)?', r'VideoFlow( \+ AF)?|Glow'
-    names = rf'(\d-AF|({latent}|{video})( \+ \d-AF)?)'
+    names = rf'(\d-AF( box)?|({latent}|{video})( \+ \d-AF( box)?)?)'
     assert re.fullmatch(names, building.label(parts.config['model']))
     assert path.relative_to(ROOT).as_posix() in path.read_text(), 'the docstring shows no command'
 
@@ -172,7 +173,9 @@ def test_configs_list_every_option_with_its_default():
   assert defaults(ObjectiveSettings) == common.OBJECTIVE
   assert defaults(OptimizerSettings) == common.OPTIMIZER
   assert defaults(TrainSettings) == common.TRAIN
-  assert defaults(AutoregressiveAffine, 'conditioner') == common.FLOW
+  assert {'transform': 'affine', **defaults(AutoregressiveAffine, 'conditioner')} == common.FLOW
+  box = defaults(AutoregressiveBoxLogistic, 'conditioner')
+  assert {'transform': 'box_logistic', **box} == common.BOX_FLOW
   assert {'name': 'conv', **defaults(ConvConditioner, 'event_shape')} == common.CONV
   assert {'name': 'dense', **defaults(DenseConditioner, 'event_shape')} == common.DENSE
   assert {'name': 'dcgan', **defaults(DcganEncoder)} == common.DCGAN_ENCODER

@@ -1,7 +1,9 @@
 """Networks from a window of past frames to the raw shift and log-scale of the next one.
 
 A conditioner has two halves, so that a frame is encoded once however many windows it lies in:
-`encode` maps frames one by one, `decode` maps the features of a window to two raw outputs.
+`encode` maps frames one by one, `decode` maps the features of a window to two raw outputs. Of
+several components, for transforms that are mixtures, each output has a last axis more, and raw
+weights are a third one.
 """
 
 from typing import Any, ClassVar
@@ -42,6 +44,7 @@ class ConvConditioner(nn.Module):
     remat: whether gradients compute each hidden layer again, and keep its input only.
     initialization: of the hidden layers, one of `conv.INITIALIZATIONS`.
     head_initialization: one of `HEAD_INITIALIZATIONS`.
+    components: of a mixture; affine transforms have one.
     compute_dtype: of the hidden convolutions; heads and outputs are float32 always.
   """
 
@@ -56,6 +59,7 @@ class ConvConditioner(nn.Module):
   remat: bool = False
   initialization: str = 'lecun'
   head_initialization: str = 'zeros'
+  components: int = 1
   compute_dtype: str = 'float32'
 
   choices: ClassVar = {
@@ -70,6 +74,7 @@ class ConvConditioner(nn.Module):
     'encoder_depth': (0, None),
     'decoder_depth': (0, None),
     'patch': (1, None),
+    'components': (1, None),
   }
 
   def setup(self):
@@ -82,7 +87,7 @@ class ConvConditioner(nn.Module):
     layer = nn.remat(conv.ConvBlock) if self.remat else conv.ConvBlock
     self.encoder = [layer(self.channels, **block) for _ in range(self.encoder_depth)]
     self.decoder = [layer(self.channels, **block) for _ in range(self.decoder_depth)]
-    outputs = self.patch**2 * self.event_shape[-1]
+    outputs = self.patch**2 * self.event_shape[-1] * self.components
     deep = self.channels if self.decoder_depth else self.window * self._encoded_channels
     fan_in = 9 * (deep + self.window * self._skipped_channels)
     options = _head_init(self.head_initialization, fan_in)
@@ -90,6 +95,8 @@ class ConvConditioner(nn.Module):
     options.update(precision='highest', conv_general_dilated=conv.convolve)
     self.shift_head = nn.Conv(outputs, (3, 3), **options)
     self.log_scale_head = nn.Conv(outputs, (3, 3), **options)
+    if self.components > 1:
+      self.weights_head = nn.Conv(outputs, (3, 3), **options)
 
   @property
   def feature_shape(self) -> EventShape:
@@ -113,8 +120,11 @@ class ConvConditioner(nn.Module):
       h = block(h, mask)
     return jnp.concatenate([h, frames], axis=-1) if self.skip else h
 
-  def decode(self, features: Array, mask: Array | None = None) -> tuple[Array, Array]:
-    """Windows, their slots' channels oldest first, [N, h, w, window * c] -> two [N, H, W, C]."""
+  def decode(self, features: Array, mask: Array | None = None) -> tuple[Array, ...]:
+    """Windows, their slots' channels oldest first, [N, h, w, window * c] -> two [N, H, W, C].
+
+    Of K components there are three, [N, H, W, C, K].
+    """
     slots = features.reshape(*features.shape[:-1], self.window, -1)
     encoded, frames = jnp.split(slots, [self._encoded_channels], axis=-1)
     h = encoded.reshape(*features.shape[:-1], -1)
@@ -123,11 +133,11 @@ class ConvConditioner(nn.Module):
     h = h.astype(jnp.float32)
     if self.skip:
       h = jnp.concatenate([h, frames.reshape(*h.shape[:-1], -1)], axis=-1)
-    shift, log_scale = self.shift_head(h), self.log_scale_head(h)
-    return (
-      reshape.depth_to_space(shift, self.patch),
-      reshape.depth_to_space(log_scale, self.patch),
-    )
+    raw = [self.shift_head(h), self.log_scale_head(h)]
+    if self.components > 1:
+      raw.append(self.weights_head(h))
+    frames = [reshape.depth_to_space(values, self.patch) for values in raw]
+    return tuple(_apart(values, self.components) for values in frames)
 
 
 class DenseConditioner(nn.Module):
@@ -140,6 +150,7 @@ class DenseConditioner(nn.Module):
     depth: hidden layers.
     constant_scale: the log-scale is one learned number per dimension, not a function of the past.
     head_initialization: one of `HEAD_INITIALIZATIONS`.
+    components: of a mixture; affine transforms have one.
   """
 
   event_shape: EventShape
@@ -148,20 +159,29 @@ class DenseConditioner(nn.Module):
   depth: int = 2
   constant_scale: bool = False
   head_initialization: str = 'zeros'
+  components: int = 1
 
   choices: ClassVar = {'head_initialization': HEAD_INITIALIZATIONS}
-  limits: ClassVar = {'window': (1, None), 'features': (1, None), 'depth': (0, None)}
+  limits: ClassVar = {
+    'window': (1, None),
+    'features': (1, None),
+    'depth': (0, None),
+    'components': (1, None),
+  }
 
   def setup(self):
     """Declares the layers."""
     (size,) = self.event_shape
     self.hidden = [nn.Dense(self.features) for _ in range(self.depth)]
     init = _head_init(self.head_initialization, self.features if self.depth else size * self.window)
+    size = size * self.components
     self.shift_head = nn.Dense(size, **init)
     if self.constant_scale:
       self.log_scale = self.param('log_scale', nn.initializers.zeros_init(), (size,))
     else:
       self.log_scale_head = nn.Dense(size, **init)
+    if self.components > 1:
+      self.weights_head = nn.Dense(size, **init)
 
   @property
   def feature_shape(self) -> EventShape:
@@ -173,13 +193,25 @@ class DenseConditioner(nn.Module):
     del mask
     return x
 
-  def decode(self, features: Array, mask: Array | None = None) -> tuple[Array, Array]:
-    """Windows, oldest step first, [N, window * D] -> two [N, D]."""
+  def decode(self, features: Array, mask: Array | None = None) -> tuple[Array, ...]:
+    """Windows, oldest step first, [N, window * D] -> two [N, D].
+
+    Of K components there are three, [N, D, K].
+    """
     del mask
     h = features
     for layer in self.hidden:
       h = nn.relu(layer(h))
     shift = self.shift_head(h)
     if self.constant_scale:
-      return shift, jnp.broadcast_to(self.log_scale, shift.shape)
-    return shift, self.log_scale_head(h)
+      raw = [shift, jnp.broadcast_to(self.log_scale, shift.shape)]
+    else:
+      raw = [shift, self.log_scale_head(h)]
+    if self.components > 1:
+      raw.append(self.weights_head(h))
+    return tuple(_apart(values, self.components) for values in raw)
+
+
+def _apart(values: Array, components: int) -> Array:
+  """Returns [..., C * K] as [..., C, K], and as it is where K is one."""
+  return values if components == 1 else values.reshape(*values.shape[:-1], -1, components)

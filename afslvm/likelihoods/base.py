@@ -18,12 +18,14 @@ class ConditionalLikelihood(nn.Module):
     measure: what exp(log_prob) is: a 'density', or the 'probability' of a value of discrete data.
       Numbers of two measures do not compare.
     support: the kind of values that it models, 'real' or 'binary'.
+    is_normal: whether it is a normal density of x.
   """
 
   event_shape: EventShape
 
   measure: ClassVar = 'density'
   support: ClassVar = 'real'
+  is_normal: ClassVar = False
 
   def log_prob(self, features: PyTree, x: Array, mask: Array | None = None) -> Array:
     """Returns log p(x | features) [N], nats, summed over the event.

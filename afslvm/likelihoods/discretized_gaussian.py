@@ -24,6 +24,7 @@ class DiscretizedGaussian(Gaussian):
   bin_width: float = 0.0
   bins: str = 'centered'
 
+  is_normal: ClassVar = False
   choices: ClassVar = {**Gaussian.choices, 'bins': BINS}
   limits: ClassVar = {**Gaussian.limits, 'bin_width': (0.0, None)}
 

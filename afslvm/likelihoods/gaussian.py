@@ -34,6 +34,7 @@ class Gaussian(ConditionalLikelihood):
   log_scale_high: float = 2.0
   initialization: str = 'lecun'
 
+  is_normal: ClassVar = True
   choices: ClassVar = {
     'mean_activation': ('linear', 'sigmoid'),
     'log_scale_bound': ('clip', 'smooth'),

@@ -132,6 +132,15 @@ class SequenceModel(nn.Module):
     return 'density'
 
   @property
+  def normal_on_data(self) -> bool:
+    """Whether x_t is normal given the past and latent variables.
+
+    Then a normal is fitted to the noise of dequantised data, which costs something if that is not
+    normal itself.
+    """
+    return False
+
+  @property
   def sees_future(self) -> bool:
     """Whether posteriors see later steps; then steps after given ones have no bound."""
     return False

@@ -12,6 +12,11 @@ from afslvm.types import Array, Temperature
 class StandardNormal(SequenceModel):
   """y_t ~ N(0, I), without parameters and without memory."""
 
+  @property
+  def normal_on_data(self) -> bool:
+    """What it is."""
+    return True
+
   def initial_state(self, batch_size: int) -> Array:
     """Returns [B, 0]: nothing is remembered but the batch size."""
     return jnp.zeros((batch_size, 0))

@@ -156,6 +156,11 @@ class StateSpaceModel(SequenceModel, kw_only=True):
     return PRIOR_CHAIN_ELBO if self.has_prior_chain else 'elbo'
 
   @property
+  def normal_on_data(self) -> bool:
+    """Whether the likelihood is normal."""
+    return self.likelihood.is_normal
+
+  @property
   def measure(self) -> str:
     """Returns the measure of the likelihood."""
     return self.likelihood.measure

@@ -1,8 +1,9 @@
 """A temporal autoregressive flow around any sequence model, which is again a sequence model.
 
-AF paper Eq. 15 and 20: with y_t = (x_t - shift(x_<t)) / scale(x_<t), a model of y is a model of x
-with the extra term log|det dx_t/dy_t|. M-AF is M of these around `StandardNormal`; the outermost
-one touches the data. Nothing here knows which model the base is.
+AF paper Eq. 15 and 20: with y_t = (x_t - shift(x_<t)) / scale(x_<t), or another invertible function
+of x_t that x_<t choose, a model of y is a model of x with the extra term log|det dx_t/dy_t|. M-AF
+is M of these around `StandardNormal`; the outermost one touches the data. Nothing here knows which
+model the base is.
 """
 
 import functools
@@ -10,25 +11,24 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from afslvm.flows.temporal import AutoregressiveAffine, Window
+from afslvm.flows.temporal import AutoregressiveFlow, Parameters, Window
 from afslvm.models.base import StepTerms
 from afslvm.models.transformed import Bijection, Transformed
-from afslvm.transforms import affine
 from afslvm.types import Array, Temperature
 
 
 class TemporalFlow(Transformed):
-  """x ⇄ y by an affine autoregressive transform across time; y is modelled by `base`.
+  """x ⇄ y by an autoregressive transform across time; y is modelled by `base`.
 
   With boundary `context` the first `window` steps are conditioned on: they are not scored and the
   base model starts after them. With `learned` every step is transformed and scored.
 
   Attributes:
     base: the model of y.
-    flow: the parameters of the transform.
+    flow: the transform, and its parameters.
   """
 
-  flow: AutoregressiveAffine
+  flow: AutoregressiveFlow
 
   @property
   def num_context(self) -> int:
@@ -40,6 +40,11 @@ class TemporalFlow(Transformed):
     """A `context` boundary needs its window filled before it can draw."""
     past = self.flow.window if self.flow.boundary == 'context' else 0
     return past + self.base.min_context
+
+  @property
+  def normal_on_data(self) -> bool:
+    """An affine map of a normal variable is normal."""
+    return self.flow.keeps_normal and self.base.normal_on_data
 
   # ---- all steps at once ------------------------------------------------------------------------
 
@@ -59,22 +64,22 @@ class TemporalFlow(Transformed):
 
   def inverse(self, x: Array, mask: Array) -> tuple[Array, Array]:
     """Returns y of every transformed step, and log|det dy/dx| of each (Eq. 15)."""
-    shift, log_scale = self.flow.sequence_parameters(x, mask)
-    skipped = x.shape[1] - shift.shape[1]
-    y, log_det = affine.inverse(x[:, skipped:], shift, log_scale, len(self.event_shape))
-    self._show(shift, log_scale, y)
+    parameters = self.flow.sequence_parameters(x, mask)
+    skipped = x.shape[1] - parameters[0].shape[1]
+    y, log_det = self.flow.inverse(x[:, skipped:], parameters)
+    self._show(parameters, y)
     return y, log_det
 
-  def _show(self, shift: Array, log_scale: Array, y: Array):
+  def _show(self, parameters: Parameters, y: Array):
     """Sows the rows of AF paper Fig. 4, which costs nothing unless `visuals` is requested.
 
     Sequences in `visuals` end at the last step of the data, so they are aligned at their end.
     """
     if self.is_initializing():
       return
-    for name, value in (('shift', shift), ('scale', jnp.exp(log_scale)), ('y', y)):
+    for name, value in zip(('shift', 'scale', 'y'), (*self.flow.shown(parameters), y), strict=True):
       self.sow('visuals', name, value)
-    at_bound = self.flow.saturation(log_scale)
+    at_bound = self.flow.saturation(parameters[1])
     self.sow('diagnostics', 'saturation', jnp.mean(at_bound, axis=range(2, at_bound.ndim)))
 
   # ---- step by step -----------------------------------------------------------------------------
@@ -85,11 +90,10 @@ class TemporalFlow(Transformed):
 
   def at_step(self, past: Window, mask_t: Array | None = None) -> Bijection:
     """Returns the transform that the window determines."""
-    shift, log_scale, ready = self.flow.step_parameters(past, mask_t)
-    parameters = {'shift': shift, 'log_scale': log_scale, 'event_ndims': len(self.event_shape)}
+    *parameters, ready = self.flow.step_parameters(past, mask_t)
     return Bijection(
-      functools.partial(affine.forward, **parameters),
-      functools.partial(affine.inverse, **parameters),
+      functools.partial(self.flow.forward, parameters=tuple(parameters)),
+      functools.partial(self.flow.inverse, parameters=tuple(parameters)),
       ready,
     )
 
@@ -100,7 +104,7 @@ class TemporalFlow(Transformed):
   # ---- generating all steps at once -------------------------------------------------------------
 
   def continue_in_parallel(self, context: Array, num_steps: int, temperature: Temperature) -> Array:
-    """Fixed-point (Jacobi) iteration of x = shift(x_<t) + scale(x_<t) y, all steps at once.
+    """Fixed-point (Jacobi) iteration of x = forward(y; x_<t), all steps at once.
 
     The k-th iteration makes at least the first k steps exact, since step t depends on earlier ones
     only; it stops when nothing changes any more, after `num_steps` iterations at the latest (Song
@@ -112,11 +116,9 @@ class TemporalFlow(Transformed):
     def iterate(carry):
       x, _, k = carry
       sequence = jnp.concatenate([context, x], axis=1)
-      shift, log_scale = self.flow.sequence_parameters(sequence, jnp.ones(sequence.shape[:2], bool))
-      skipped = sequence.shape[1] - shift.shape[1]
-      new, _ = affine.forward(
-        y, shift[:, start - skipped :], log_scale[:, start - skipped :], len(self.event_shape)
-      )
+      parameters = self.flow.sequence_parameters(sequence, jnp.ones(sequence.shape[:2], bool))
+      skipped = sequence.shape[1] - parameters[0].shape[1]
+      new, _ = self.flow.forward(y, tuple(p[:, start - skipped :] for p in parameters))
       return new, jnp.any(new != x), k + 1
 
     def unfinished(carry):

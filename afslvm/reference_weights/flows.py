@@ -7,7 +7,7 @@ import numpy as np
 
 from afslvm.errors import ConfigError
 from afslvm.flows.conditioners import ConvConditioner
-from afslvm.flows.temporal import AutoregressiveAffine
+from afslvm.flows.temporal import AutoregressiveAffine, AutoregressiveFlow
 from afslvm.models.base import SequenceModel
 from afslvm.models.temporal_flow import TemporalFlow
 from afslvm.reference_weights import layout
@@ -76,7 +76,7 @@ def _expected_shapes(flow: AutoregressiveAffine) -> PyTree:
   return jax.eval_shape(create, x, mask)
 
 
-def write(flow: AutoregressiveAffine, variables: PyTree) -> dict[str, np.ndarray]:
+def write(flow: AutoregressiveFlow, variables: PyTree) -> dict[str, np.ndarray]:
   """The weights of one flow, without their prefix.
 
   Raises:
@@ -84,7 +84,8 @@ def write(flow: AutoregressiveAffine, variables: PyTree) -> dict[str, np.ndarray
   """
   conditioner = flow.conditioner
   same = (
-    isinstance(conditioner, ConvConditioner)
+    isinstance(flow, AutoregressiveAffine)
+    and isinstance(conditioner, ConvConditioner)
     and conditioner.normalization == 'batch'
     and conditioner.patch == 1
     and min(conditioner.encoder_depth, conditioner.decoder_depth) > 0
