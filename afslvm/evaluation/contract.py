@@ -20,6 +20,9 @@ KINDS = ('exact', 'elbo', PRIOR_CHAIN_ELBO)  # and 'iwae-K', 'fivo-K'
 # The least nats/dim that any model can report: the entropy of the noise, log 256 included.
 GAUSS256_FLOOR = 0.5 * math.log(2 * math.pi * math.e)
 FLOORS = {'gauss256': GAUSS256_FLOOR, 'uniform': 0.0, 'none': None, 'discretised': 0.0}
+# The nats/dim that a normal has on uniform noise at best. A model whose last conditional is normal
+# has them where it knows every level.
+NORMAL_ON_UNIFORM = 0.5 * math.log(2 * math.pi * math.e / 12)
 MEASURES = ('density', 'probability', 'bins of the AVF paper')
 # Of `scored_frames`: all steps to the end of each sequence.
 TO_THE_END = -1
@@ -123,6 +126,7 @@ class LikelihoodResult:
     num_samples: draws of noise and latent variables per sequence.
     seed: of those draws.
     kl_nats_per_step: KL(posterior || prior) in the value, None without latent variables.
+    normal_on_data: whether the last conditional of the model is normal; see `NORMAL_ON_UNIFORM`.
     nats_per_step: of whole sequences, None otherwise, as all that follows: over all scored steps.
     nats_per_step_error: its standard error over sequences, as a ratio of two sums.
     sequence_mean_nats_per_step: the mean of each sequence's own nats per step.
@@ -142,6 +146,7 @@ class LikelihoodResult:
   num_samples: int
   seed: int
   kl_nats_per_step: float | None = None
+  normal_on_data: bool = False
   nats_per_step: float | None = None
   nats_per_step_error: float | None = None
   sequence_mean_nats_per_step: float | None = None
@@ -178,6 +183,8 @@ class LikelihoodResult:
     for name in _STEP_FIELDS:
       if values[name] is None:
         del values[name]
+    if not values['normal_on_data']:
+      del values['normal_on_data']
     for name in _ERRORS:
       if math.isnan(values.get(name, 0.0)):
         values[name] = None  # of one sequence; JSON has no NaN
@@ -366,7 +373,8 @@ def _values(r: LikelihoodResult) -> list[tuple[str, str]]:
 def table(results: Sequence[LikelihoodResult], allow_mixed: bool = False) -> str:
   """A plain-text table with the contract stated above it; `KL` is there if any result has one.
 
-  Results that are mixed on purpose stand under one another in the columns of the first.
+  Below it stands which models fit a normal to uniform noise, and what that costs. Results that are
+  mixed on purpose stand under one another in the columns of the first.
   """
   found = rows(results, allow_mixed)
   hidden = {KL} if all(r.kl_nats_per_step is None for r in results) else set()
@@ -376,12 +384,25 @@ def table(results: Sequence[LikelihoodResult], allow_mixed: bool = False) -> str
   lines = [
     '  '.join(c.ljust(w) for c, w in zip(row, widths, strict=False)).rstrip() for row in cells
   ]
-  return '\n'.join([describe(results[0].contract), *lines, *footnotes(r.kind for r in results)])
+  below = [*_normal_on_uniform(results), *footnotes(r.kind for r in results)]
+  return '\n'.join([describe(results[0].contract), *lines, *below])
 
 
 def footnotes(kinds: Iterable[str]) -> list[str]:
   """Returns the lines that must stand below numbers of these kinds."""
   return [OF_PRIOR_CHAIN] if PRIOR_CHAIN_ELBO in set(kinds) else []
+
+
+def _normal_on_uniform(results: Sequence[LikelihoodResult]) -> list[str]:
+  """One line about the models whose last conditional is normal, under uniform noise."""
+  names = [r.name for r in results if r.normal_on_data and r.contract.dequantisation == 'uniform']
+  if not names:
+    return []
+  bits = NORMAL_ON_UNIFORM / math.log(2)
+  return [
+    f'a normal fitted to the uniform noise alone has {bits:.4f} bits/dim; normal are '
+    f'{", ".join(dict.fromkeys(names))}'
+  ]
 
 
 def describe(contract: LikelihoodContract) -> str:

@@ -175,7 +175,8 @@ def _summaries(
 
   def summary(name, kind, values, samples=samples, kl=None):
     found = result(name, kind, contract, values, dims, samples, seed)
-    return found if kl is None else dataclasses.replace(found, kl_nats_per_step=kl)
+    normal = evaluation.model.normal_on_data if name == own else True  # references are normal
+    return dataclasses.replace(found, kl_nats_per_step=kl, normal_on_data=normal)
 
   own = evaluation.name
   results = [summary(own, kind, draws.elbo.mean(axis=0), kl=kl if latent else None)]

@@ -44,6 +44,7 @@ class Gaussian(Known):
 
   mean: tuple | float = 0.0
   variance: tuple | float = 1.0
+  normal_on_data = True
 
   def log_density(self, x):
     mean, variance = jnp.asarray(self.mean), jnp.asarray(self.variance)

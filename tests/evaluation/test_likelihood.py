@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from afslvm.evaluation import likelihood, references
-from afslvm.evaluation.contract import ContractError
+from afslvm.evaluation.contract import ContractError, LikelihoodResult, table
 from afslvm.transforms import preprocessing
 from tests.evaluation import known_models as known
 
@@ -36,6 +36,33 @@ def test_gaussian_noise_alone_scores_its_entropy():
   error = 1 / math.sqrt(2 * 64 * SCORED_DIMS)  # of half a mean of squares
   np.testing.assert_allclose(found.nats_per_dim, 1.419, atol=4 * error)
   np.testing.assert_allclose(found.standard_error, error, rtol=0.4)
+
+
+def test_a_normal_scores_a_quarter_of_a_bit_on_uniform_noise():
+  """The one that knows every level: ½ log2(2πe / 12), of which the table tells."""
+  x = known.still_frames(sequences=64)
+  middle = known.as_tuple((x[0, 0] + 0.5) / 256.0)
+  best = known.Gaussian(known.EVENT, mean=middle, variance=NOISE / 12)
+  results = likelihood.evaluate(known.evaluation(best, x, 'uniform'))
+  # By quadrature, not by the formula of the entropy.
+  u = (np.arange(100_000) + 0.5) / 100_000 - 0.5
+  expected = np.mean(6 * u**2 + 0.5 * np.log(2 * np.pi / 12)) / math.log(2)
+  np.testing.assert_allclose(results[0].bits_per_dim, expected, atol=0.03)
+  assert results[0].normal_on_data
+  assert LikelihoodResult.from_json(results[0].to_json()) == results[0]
+  line = table(results).splitlines()[-1]
+  assert f'{expected:.4f} bits/dim' in line
+  assert line.endswith('normal are known, static Gaussian, copy-last Gaussian')
+
+
+@pytest.mark.parametrize(('dequantisation', 'said'), [('uniform', True), ('gauss256', False)])
+def test_nothing_is_said_of_other_models_and_other_noise(dequantisation, said):
+  x, model = known.moving_frames(), known.Uniform(known.EVENT)
+  results = likelihood.evaluate(known.evaluation(model, x, dequantisation))
+  assert 'normal_on_data' not in results[0].to_json()
+  line = table(results).splitlines()[-1]
+  assert ('normal are static Gaussian' in line) == said
+  assert 'known' not in line
 
 
 def test_a_model_that_is_too_good_is_refused():
