@@ -462,7 +462,7 @@ def _network(
 
 
 def label(spec: dict[str, Any]) -> str:
-  """Returns the name of a model in tables: '2-AF', 'SLVM + 1-AF box', 'SRNN + prior chain + AVF-1'."""
+  """Returns the name of a model in tables: '2-AF', 'SLVM + 1-AF box', 'SRNN + AVF-1'."""
   flows, box = 0, ' box' * (spec.get('transform') == 'box_logistic')
   while spec['name'] == 'temporal_flow':
     flows, spec = flows + 1, spec['base']

@@ -11,15 +11,19 @@ LENGTH = 16
 CONDITIONER = {'channels': 16, 'encoder_depth': 2, 'decoder_depth': 3, 'patch': 2}
 
 
-def flows(num_flows: int) -> list[dict]:
-  """From the data inwards: frames lie in [0, 1], what a flow passes on is centred at zero."""
-  on_data = {'shift_activation': 'sigmoid', 'shift_offset': -3.0}
+def flows(num_flows: int, transform: str = 'affine') -> list[dict]:
+  """From the data inwards: frames lie in [0, 1], what a flow passes on is centred at zero.
+
+  `transform` is that of the flow nearest the data.
+  """
+  on_data = {'transform': transform, 'shift_activation': 'sigmoid', 'shift_offset': -3.0}
   on_noise = {'shift_activation': 'linear'}
   return ([on_data] + [on_noise] * (num_flows - 1))[:num_flows]
 
 
-def get_config(num_flows: int, data: dict, train: dict):
-  model = common.temporal_flows(common.standard_normal(), CONDITIONER, flows(num_flows))
+def get_config(num_flows: int, data: dict, train: dict, transform: str = 'affine'):
+  on_data = flows(num_flows, transform)
+  model = common.temporal_flows(common.standard_normal(), CONDITIONER, on_data)
   config = common.experiment(
     data={'length': LENGTH, **data},
     model=model,

@@ -17,6 +17,7 @@ def get_config(
   widths: tuple[int, ...] = (16, 32),
   latent_shape: int = 16,
   hidden: int = 64,
+  transform: str = 'affine',
 ):
   layers = 1 if num_flows else 2
   base = common.slvm(
@@ -29,7 +30,9 @@ def get_config(
   )
   config = common.experiment(
     data={'length': small_flows.LENGTH, **data},
-    model=common.temporal_flows(base, small_flows.CONDITIONER, small_flows.flows(num_flows)),
+    model=common.temporal_flows(
+      base, small_flows.CONDITIONER, small_flows.flows(num_flows, transform)
+    ),
     objective={'kl_initial_weight': 0.01},
     optimizer={'learning_rate': 3e-3, 'schedule': 'cosine'},
     train={'batch_size': 16, 'log_every': 25, 'eval_every': 250, **train},

@@ -9,11 +9,12 @@ r"""Reproduces tables and figures of the papers, at any scale.
 A table trains and evaluates every model and seed in WORKDIR/ROW-SEED, with launch/train.py and
 launch/evaluate.py, and writes WORKDIR/table.md and table.json. Run again, it resumes what was
 interrupted and skips what is done; with other --rows or --seeds it adds to the table. Tables: af_1
-(moving_digits, stochastic_moving_mnist, moving_mnist, kth, bair), avf_1 (fsdd, timit), avf_2 (kth),
-avf_3 (jsb, piano_midi, muse_data, nottingham) and videoflow (moving_digits,
-stochastic_moving_mnist, kth): VideoFlow alone, with flows in its priors and inside one. Scales:
-quick (a few steps, to try it), small (two cores), paper (the paper's sizes: a GPU, except avf_3,
-which two cores can do).
+(moving_digits, stochastic_moving_mnist, moving_mnist, kth, bair), avf_1 (fsdd, timit), avf_2 (kth)
+and avf_3 (jsb, piano_midi, muse_data, nottingham) are the papers'; box compares box-logistic with
+affine flows (moving_digits, stochastic_moving_mnist), videoflow compares VideoFlow alone, with
+flows in its priors and inside one (moving_digits, stochastic_moving_mnist, kth). Scales: quick (a
+few steps, to try it), small (two cores), paper (the paper's sizes: a GPU, except avf_3, which two
+cores can do).
 
 Figures are drawn from runs that are there: af_4 and af_6 (KTH) show a flow alone and one under
 SLVM, af_7 both flows of SLVM + 2-AF; avf_3 evaluates runs of iterative inference with 0 to 8
@@ -33,7 +34,7 @@ from afslvm import cli
 
 log = logging.getLogger('afslvm.reproduce')
 
-flags.DEFINE_string('table', '', 'af_1, avf_1, avf_2, avf_3 or videoflow.')
+flags.DEFINE_string('table', '', 'af_1, box, avf_1, avf_2, avf_3 or videoflow.')
 flags.DEFINE_string('figure', '', 'af_4, af_6, af_7, avf_3 or avf_4.')
 flags.DEFINE_string('workdir', None, 'Folder of all runs, the table and figures.', required=True)
 flags.DEFINE_string('dataset', '', 'Of the table.')
@@ -45,7 +46,7 @@ flags.DEFINE_multi_string('override', [], 'Of every config: --override=train.num
 flags.DEFINE_string('model', '', 'Only this row in the figure.')
 flags.DEFINE_integer('sequence_seed', 0, 'Chooses the sequence of a figure.', lower_bound=0)
 
-TABLE_NAMES = ('af_1', 'avf_1', 'avf_2', 'avf_3', 'videoflow')
+TABLE_NAMES = ('af_1', 'box', 'avf_1', 'avf_2', 'avf_3', 'videoflow')
 FIGURE_NAMES = ('af_4', 'af_6', 'af_7', 'avf_3', 'avf_4')
 
 
@@ -76,7 +77,7 @@ def _table() -> int:
   args, workdir = cli.FLAGS, pathlib.Path(cli.FLAGS.workdir).expanduser()
   table = tables.find(args.table)
   scale = args.scale or table.scale
-  overrides = plan.overrides(scale, args.override)
+  overrides = plan.overrides(scale, [*table.overrides, *args.override])
   folder = table.config_folder(args.dataset, scale)
   rows = plan.rows(table, args.rows, folder)
   asked = [(row, seed) for row in rows for seed in range(args.seeds)]

@@ -17,7 +17,9 @@ LABELS = {
   'slvm_af1': 'SLVM + 1-AF',
   'slvm_af2': 'SLVM + 2-AF',
 }
+LABELS |= {f'{row}_box': f'{LABELS[row]} box' for row in ('af1', 'af2', 'slvm_af1')}
 CONTEXT = {'af1': 3, 'af2': 6, 'slvm': 0, 'slvm_af1': 3, 'slvm_af2': 6}
+CONTEXT |= {f'{row}_box': CONTEXT[row] for row in ('af1', 'af2', 'slvm_af1')}
 DATA = plan.Data(
   name='moving_digits',
   label='moving_digits 16x16x1',
@@ -46,9 +48,9 @@ ABOUT = {
 }
 
 
-def planned(row, seed=0, data=DATA, path=pathlib.Path('runs')):
+def planned(row, seed=0, data=DATA, path=pathlib.Path('runs'), table=tables.AF_1):
   return plan.PlannedRun(
-    table=tables.AF_1,
+    table=table,
     row=row,
     seed=seed,
     label=LABELS[row],
@@ -63,9 +65,9 @@ def planned(row, seed=0, data=DATA, path=pathlib.Path('runs')):
   )
 
 
-def finished(row, seed=0, data=DATA, test=2.5, gap=0.1, error=0.01):
+def finished(row, seed=0, data=DATA, test=2.5, gap=0.1, error=0.01, table=tables.AF_1):
   """A run that scores `test` nats/dim with that standard error, and `gap` less on training data."""
-  run = planned(row, seed, data)
+  run = planned(row, seed, data, table=table)
   values = {'test': test, 'train': test - gap, 'validation': test + gap}
   checkpoint = {'step': 40, 'parameters_sha256': 'abc'}
   evaluations = {

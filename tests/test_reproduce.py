@@ -10,7 +10,7 @@ import pytest
 from afslvm import building, cli
 from afslvm.errors import ConfigError
 from afslvm.evaluation.contract import ContractError
-from afslvm.reproduction import figures, folders, plan, saved, table, tables
+from afslvm.reproduction import figures, folders, pages, plan, saved, table, tables
 from tests import reproduced
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -82,6 +82,20 @@ def test_commands_and_questions():
   ]
   assert [two.evaluate_command(column)[3:] for column in two.columns] == [asked[2], asked[3]]
   assert one.contract(one.columns[0]) == two.contract(two.columns[0])
+
+
+def test_the_table_of_box_logistic_flows():
+  """Affine and box-logistic flows at the same steps, under the protocol of uniform noise."""
+  runs = [
+    reproduced.finished(row, test=nats, table=tables.BOX)
+    for row, nats in (('af1', 1.8), ('af1_box', 1.4))
+  ]
+  asked = [runs[1].run.evaluate_command(column)[2:] for column in runs[1].run.columns]
+  uniform = ['--protocol=discrete', '--num_context=6']
+  assert asked == [uniform, [*uniform, '--split=train', '--num_sequences=16']]
+  page = pages.page(table.build(runs, {**reproduced.ABOUT, 'table': 'box'}))
+  assert page.startswith('# Affine and box-logistic flows on moving_digits 16x16x1, scale small')
+  assert '* 1-AF box against 1-AF: 1.400 against 1.800 nats/dim on test frames 6..15' in page
 
 
 def test_folders_are_found_in_order(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from afslvm import building, cli
 from afslvm.evaluation import published
 from afslvm.objectives.objective import Carried, make_loss
-from afslvm.reproduction.tables import AF_1
+from afslvm.reproduction.tables import AF_1, BOX
 from afslvm.training import loop
 from afslvm.training.experiment import Experiment
 from afslvm.training.settings import TrainSettings
@@ -126,6 +126,19 @@ def test_rows_of_a_small_table_are_trained_alike(folder):
   sections = [cli.load_config(f'{folder}/{row}.py').to_dict() for row in AF_1.rows]
   for section in ('data', 'optimizer', 'train'):
     assert all(config[section] == sections[0][section] for config in sections), section
+
+
+@pytest.mark.parametrize('folder', BOX.folders['small'].values())
+def test_rows_of_the_box_table_differ_in_their_transform_alone(folder):
+  for row in ('af1', 'af2', 'slvm_af1'):
+    pair = [
+      cli.load_overridden(f'{folder}/{name}.py', BOX.overrides).to_dict()
+      for name in (row, f'{row}_box')
+    ]
+    for name, config in zip((row, f'{row}_box'), pair, strict=True):
+      assert building.label(building.build(config).config['model']) == reproduced.LABELS[name]
+    assert [config['model'].pop('transform') for config in pair] == ['affine', 'box_logistic']
+    assert pair[0] == pair[1]
 
 
 def test_warm_ups_follow_the_number_of_steps():

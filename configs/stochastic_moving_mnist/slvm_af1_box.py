@@ -1,8 +1,11 @@
-"""SLVM + 1-AF on stochastic moving MNIST, 32 x 32, with uniform noise.
+"""SLVM + 1-AF box on stochastic moving MNIST, 32 x 32, from MNIST files.
+
+The flow nearest the data is box-logistic: it fits levels and their uniform noise exactly.
 
 DATA=stochastic_moving_mnist
 python launch/prepare_data.py --dataset=$DATA --options=frame_size=32 --source=mnist.npz
-python launch/train.py --config=configs/stochastic_moving_mnist/slvm_af1_uniform.py --workdir=runs/m
+python launch/train.py --config=configs/stochastic_moving_mnist/slvm_af1_box.py --workdir=runs/box
+python launch/evaluate.py --workdir=runs/box --protocol=discrete
 """
 
 from afslvm.configs import common, small_slvm
@@ -13,6 +16,7 @@ def get_config():
     num_flows=1,
     data={**common.STOCHASTIC_MOVING_MNIST, 'frame_size': 32, 'dequantisation': 'uniform'},
     train={'num_steps': 800},
+    transform='box_logistic',
     widths=(16, 32, 64),
     latent_shape=32,
     hidden=128,
