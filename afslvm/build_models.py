@@ -140,6 +140,21 @@ def _flow(spec: dict[str, Any], event_shape: EventShape, place: str) -> Autoregr
   return flow
 
 
+def _flow_of_latents(
+  spec: dict[str, Any], event_shape: EventShape, place: str
+) -> AutoregressiveFlow:
+  """Builds the flow of a prior, which stays normal, from the first step on."""
+  transform = spec.get('transform', 'affine')
+  flow = _flow(spec, event_shape, place)
+  if not flow.keeps_normal:
+    raise ConfigError(f"{place}.transform={transform!r}: this prior is normal; use 'affine'")
+  if flow.boundary != 'learned':
+    raise ConfigError(
+      f"{place}.boundary={flow.boundary!r}: no latent variable is given; use 'learned'"
+    )
+  return flow
+
+
 def _videoflow(
   cls: type[VideoFlow], spec: dict[str, Any], event_shape: EventShape, place: str
 ) -> VideoFlow:
@@ -173,11 +188,7 @@ def _level_prior(
   network = schema.construct(cls, section, f'{place}.network', features=2 * shape[-1])
   frame, flow = spec.get('frame', 'last'), None
   if frame in ('flow', 'flow_last'):
-    flow = _flow(_pop_section(spec, 'flow', place), shape, f'{place}.flow')
-    if flow.boundary != 'learned':
-      raise ConfigError(
-        f"{place}.flow.boundary={flow.boundary!r}: no latent variable is given; use 'learned'"
-      )
+    flow = _flow_of_latents(_pop_section(spec, 'flow', place), shape, f'{place}.flow')
   elif spec.pop('flow', None):
     raise ConfigError(f"{place}.flow: frame={frame!r} has none; use frame='flow' or 'flow_last'")
   given = {'event_shape': shape, 'above_channels': above_channels, 'flow': flow}
@@ -410,14 +421,7 @@ def _latent_prior(spec: dict[str, Any], latent_size: int, place: str) -> LatentP
   if cls is not FlowPrior:
     return schema.construct(cls, spec, place, latent_size=latent_size)
   base = _latent_prior(_pop_section(spec, 'base', place), latent_size, f'{place}.base')
-  transform = spec.get('transform', 'affine')
-  flow = _flow(spec, (latent_size,), place)
-  if not flow.keeps_normal:
-    raise ConfigError(f"{place}.transform={transform!r}: this prior is normal; use 'affine'")
-  if flow.boundary != 'learned':
-    raise ConfigError(
-      f"{place}.boundary={flow.boundary!r}: no latent variable is given; use 'learned'"
-    )
+  flow = _flow_of_latents(spec, (latent_size,), place)
   return FlowPrior(latent_size=latent_size, base=base, flow=flow)
 
 
