@@ -186,13 +186,13 @@ def _level_prior(
   section = _pop_section(spec, 'network', place)
   cls = schema.lookup(LEVEL_NETWORKS, section.pop('name', None), f'{place}.network.name')
   network = schema.construct(cls, section, f'{place}.network', features=2 * shape[-1])
-  frame, flow = spec.get('frame', 'last'), None
+  frame, flow = spec.get('frame', LevelPrior.frame), None
   if frame in ('flow', 'flow_last'):
     flow = _flow_of_latents(_pop_section(spec, 'flow', place), shape, f'{place}.flow')
-  elif spec.pop('flow', None):
+  elif 'flow' in spec:
     raise ConfigError(f"{place}.flow: frame={frame!r} has none; use frame='flow' or 'flow_last'")
   given = {'event_shape': shape, 'above_channels': above_channels, 'flow': flow}
-  given['network'] = network if spec.get('window', 3) else None
+  given['network'] = network if spec.get('window', LevelPrior.window) else None
   prior = schema.construct(LevelPrior, spec, place, **given)
   if prior.frame != 'none' and not prior.window:
     raise ConfigError(
@@ -484,9 +484,10 @@ def label(spec: dict[str, Any]) -> str:
 
 def _videoflow_label(prior: dict[str, Any]) -> str:
   """'Glow' where frames are independent; 'VideoFlow + AF' with flows inside its priors."""
-  if not prior['window']:
+  if not prior.get('window', LevelPrior.window):
     return 'Glow'
-  return 'VideoFlow + AF' if prior['frame'] in ('flow', 'flow_last') else 'VideoFlow'
+  has_flow = prior.get('frame', LevelPrior.frame) in ('flow', 'flow_last')
+  return 'VideoFlow + AF' if has_flow else 'VideoFlow'
 
 
 def _inference_label(spec: dict[str, Any]) -> str:

@@ -11,7 +11,9 @@ from afslvm.configs import common, small_flows
 GLOW = {'depth': 4, 'width': 32}
 NETWORK = {'width': 32, 'depth': 1}
 # The flow in each level's prior, on maps of latents.
-PRIOR_FLOW = {'conditioner': {'channels': 16, 'encoder_depth': 1, 'decoder_depth': 2}}
+PRIOR_FLOW = {
+  'conditioner': {'channels': 16, 'encoder_depth': 1, 'decoder_depth': 2, 'normalization': 'none'}
+}
 INDEPENDENT = {'window': 0, 'frame': 'none'}
 VARIANTS = {
   'videoflow': ({}, None, 0),
@@ -23,7 +25,7 @@ VARIANTS = {
 
 
 def get_config(
-  variant: str, data: dict, train: dict, levels: int, width: int = 32, remat: bool = False
+  variant: str, data: dict, train: dict, levels: int, prior_width: int = 32, remat: bool = False
 ):
   """Returns the config of a variant.
 
@@ -32,11 +34,11 @@ def get_config(
     data: section.
     train: section.
     levels: of the flow.
-    width: of the priors' networks.
+    prior_width: of the priors' networks.
     remat: whether gradients compute each step of flow again, which is faster at 64 x 64.
   """
   prior, prior_flow, flows = VARIANTS[variant]
-  glow, network = {**GLOW, 'levels': levels, 'remat': remat}, {**NETWORK, 'width': width}
+  glow, network = {**GLOW, 'levels': levels, 'remat': remat}, {**NETWORK, 'width': prior_width}
   model = common.videoflow(glow, prior, network, prior_flow)
   if flows:
     model = common.temporal_flows(model, small_flows.CONDITIONER, [{'boundary': 'learned'}])

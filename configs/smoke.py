@@ -37,7 +37,9 @@ RECURRENT = {
   'likelihood': {'mean_activation': 'sigmoid'},
 }
 GLOW = {'levels': 2, 'depth': 2, 'width': 8}
-PRIOR_FLOW = {'conditioner': {'channels': 8, 'encoder_depth': 1, 'decoder_depth': 1}}
+PRIOR_FLOW = {
+  'conditioner': {'channels': 8, 'encoder_depth': 1, 'decoder_depth': 1, 'normalization': 'none'}
+}
 
 
 def videoflow(prior: dict, flow: dict | None = None) -> dict:

@@ -32,12 +32,13 @@ MEANING = {
   'saturation/prior': "share of the prior's log-scales that lie at a bound",
   'saturation/posterior': "share of the posterior's log-scales that lie at a bound",
 }
-# What a model with latent variables sows, and the part that it is a number about.
 OF_LEVELS = {
-  'bits_per_dim': 'what latents of this level cost given the past, bits per dimension of the frame',
+  'bits_per_dim': 'what latents of this level cost given the past, bits per dimension of the frame; '
+  'their scale is arbitrary, and the log-determinant is apart',
   'correlation': 'temporal correlation of latents of this level',
   'moved_correlation': 'the same in the frame of reference that its prior predicts from the past',
 }
+# What a model with latent variables sows, and the part that it is a number about.
 _LATENT_SCALES = {'prior_saturation': 'prior', 'posterior_saturation': 'posterior'}
 # Lists of numbers: of steps, and of inference iterations.
 LISTS = ('kl_per_step', 'free_energy_per_iteration')
@@ -189,7 +190,7 @@ def sentences(history: Sequence[dict[str, Any]]) -> list[str]:
 def _remedy(part: str, is_iterative: bool) -> str:
   """Returns what helps a part whose log-scales lie at a bound."""
   if part == 'couplings':
-    return "train with a lower optimizer.learning_rate, or model.glow.bound='glow'"
+    return 'train with a lower optimizer.learning_rate, or another `bound` of the flow of frames'
   if part not in _LATENT_SCALES.values():
     return 'widen log_scale_low and log_scale_high, or train with a lower optimizer.learning_rate'
   update = (

@@ -180,6 +180,9 @@ def why_not_comparable(
       f'scored on the {contract.split} split; the paper’s test figures are of {benchmark.words}, '
       f'the {benchmark.split} split here'
     )
+  asked = {CONTEXT[result.model] for result in find(benchmark.dataset, 'test', contract.protocol)}
+  if contract.context_frames not in asked:
+    return f'{contract.context_frames} frames are given; the paper gives {min(asked)}'
   first, last = contract.scored_frames
   if last - first + 1 != NUM_SCORED:
     return f'{last - first + 1} frames are scored; the paper scores {NUM_SCORED}'

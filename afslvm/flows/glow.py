@@ -73,7 +73,8 @@ def constants_of(kind: str, channels: int, level: int, depth: int) -> dict[str, 
   They are functions of the arguments alone, so that they need not be in a checkpoint: P, the sign
   of s and the factors that `plu` begins with, or the order of the channels.
   """
-  rngs = [np.random.default_rng((level, step, channels)) for step in range(depth)]
+  # Numbers of a `RandomState` never change with NumPy's version, those of a `Generator` may.
+  rngs = [np.random.RandomState([level, step, channels]) for step in range(depth)]
   if kind == 'reverse':
     return {'order': np.tile(np.arange(channels)[::-1], (depth, 1))}
   if kind == 'fixed':
@@ -82,7 +83,7 @@ def constants_of(kind: str, channels: int, level: int, depth: int) -> dict[str, 
   return {name: np.stack([f[name] for f in factored]).astype(np.float32) for name in factored[0]}
 
 
-def _factored_rotation(rng: np.random.Generator, channels: int) -> dict[str, np.ndarray]:
+def _factored_rotation(rng: np.random.RandomState, channels: int) -> dict[str, np.ndarray]:
   """Returns the factors of a random orthogonal matrix; see `transforms.linear.plu`."""
   rotation = np.linalg.qr(rng.standard_normal((channels, channels)))[0]
   permutation, lower, upper = scipy.linalg.lu(rotation)
@@ -100,8 +101,9 @@ class Coupling(nn.Module):
       of every value (Durkan et al. 2019).
     bound: of the affine log-scale, one of `BOUNDS`. `glow`, of Glow's code, contracts only; `jet`
       is in (0, 2) around one; `symmetric` and `soft` have limits on both sides; `realnvp` is a
-      gain, which begins at one, times a tangent, plus an offset; with `realnvp_zero` the gain
-      begins at zero, where under a network that begins at zero no gradient ever moves it.
+      gain, which begins at one, times a hyperbolic tangent, plus an offset. With `realnvp_zero`, as
+      in the code of the thesis, the gain begins at zero, where under a network that begins at zero
+      no gradient ever moves it: couplings then have one constant scale per channel.
     bins: of a spline.
     spline_bound: values further from zero a spline leaves as they are.
   """
@@ -136,12 +138,12 @@ class Coupling(nn.Module):
     raw, none = self.network(inputs, mask), jnp.zeros(len(kept))
     if self.kind == 'spline':
       raw = raw.reshape(*kept.shape, -1)
-      return _bound_to(spline, raw, self.spline_bound), none
+      return _with_parameters(spline, raw, self.spline_bound), none
     if self.kind == 'additive':
-      return _bound_to(affine, raw, jnp.zeros_like(raw)), none
+      return _with_parameters(affine, raw, jnp.zeros_like(raw)), none
     shift, raw = reshape.halves(raw)
     log_scale = self._log_scale(raw)
-    return _bound_to(affine, shift, log_scale), self._saturation(log_scale)
+    return _with_parameters(affine, shift, log_scale), self._saturation(log_scale)
 
   @nn.compact
   def _log_scale(self, raw: Array) -> Array:
@@ -170,7 +172,7 @@ def num_outputs(kind: str, channels: int, bins: int) -> int:
   return channels // 2 * {'additive': 1, 'affine': 2, 'spline': 3 * bins - 1}[kind]
 
 
-def _bound_to(transform: Any, *parameters: Any) -> Transform:
+def _with_parameters(transform: Any, *parameters: Any) -> Transform:
   """Returns both directions of a module of `transforms` for maps, with its parameters."""
   return Transform(
     lambda y: transform.forward(y, *parameters, 3), lambda x: transform.inverse(x, *parameters, 3)
@@ -275,7 +277,9 @@ class Glow(nn.Module):
 
   def _step(self, channels: int) -> FlowStep:
     outputs = num_outputs(self.coupling, channels, self.bins)
-    network = GlowStack(outputs, self.width, self.activation, self.edge, self.compute_dtype)
+    network = GlowStack(
+      outputs, self.width, self.activation, self.edge, self.compute_dtype, exact=True
+    )
     return FlowStep(
       ActNorm(FLOW_FLOOR),
       InvertibleLinear(self.permutation),

@@ -8,6 +8,7 @@ once, and all steps are scored at once.
 import jax.numpy as jnp
 
 from afslvm.flows.glow import Encoded, Glow
+from afslvm.flows.temporal import select
 from afslvm.models.base import Limit, SequenceModel, StepTerms
 from afslvm.models.filtering import normal_noise
 from afslvm.models.level_priors import LevelPrior, LevelState
@@ -106,6 +107,14 @@ class VideoFlow(SequenceModel):
     """See base class."""
     return tuple(prior.empty(batch_size) for prior in self.priors)
 
+  def condition(self, context: Array) -> VideoFlowState:
+    """See base class; all frames of the context are encoded at once."""
+    state = self.initial_state(len(context))
+    if not context.shape[1]:
+      return state
+    latents = self._encode(context).latents
+    return self._scan(lambda model, state, z_t: (model._push(state, z_t), ()), state, latents)[0]
+
   def step(
     self, state: VideoFlowState, x_t: Array, mask_t: Array | None = None
   ) -> tuple[VideoFlowState, StepTerms]:
@@ -126,8 +135,8 @@ class VideoFlow(SequenceModel):
   ) -> tuple[VideoFlowState, Array]:
     """Draws the latents from the top level down, and decodes them.
 
-    What follows is conditioned on the drawn latents; or, where `limit` changes the frame, on those
-    of the changed one.
+    What follows is conditioned on the drawn latents; or, where `limit` changes a frame, on those of
+    the changed one.
     """
     temperature = temperature[1] if isinstance(temperature, tuple) else temperature
     drawn: dict[int, Array] = {}
@@ -141,8 +150,11 @@ class VideoFlow(SequenceModel):
     x_t = self.glow.decode(draw)
     latents = tuple(drawn[level] for level in range(self.glow.levels))
     if limit is not None:
-      x_t = limit(x_t)
-      latents = self.glow.encode(x_t).latents
+      limited = limit(x_t)
+      changed = jnp.any(limited != x_t, axis=(1, 2, 3))
+      again = self.glow.encode(limited).latents
+      latents = tuple(select(changed, new, z) for new, z in zip(again, latents, strict=True))
+      x_t = limited
     return self._push(state, latents), x_t
 
   def _push(self, state: VideoFlowState, latents: tuple[Array, ...]) -> VideoFlowState:
@@ -178,8 +190,8 @@ class VideoFlow(SequenceModel):
       if above is not None:
         above = above.reshape(batch, -1, *above.shape[1:])
         above = jnp.pad(above, [(0, 0), (skipped, 0), *[(0, 0)] * 3])
-      mode = self.priors[level].sequence(encoded.latents[level], above, mask).loc
-      return mode.reshape(-1, *mode.shape[2:])
+      means = self.priors[level].sequence(encoded.latents[level], above, mask).loc
+      return means.reshape(-1, *means.shape[2:])
 
     frames = self.glow.decode(draw)
     return frames.reshape(batch, -1, *self.event_shape)

@@ -74,15 +74,24 @@ class Pointwise(nn.Module):
   Attributes:
     features: channels of the output.
     dtype: of the products.
+    precision: of the products, as `jax.lax.Precision` names it.
   """
 
   features: int
   dtype: Any = jnp.float32
+  precision: str | None = None
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """Maps [..., C] to [..., features]."""
-    return nn.Dense(self.features, use_bias=False, kernel_init=NORMAL, dtype=self.dtype)(x)
+    layer = nn.Dense(
+      self.features,
+      use_bias=False,
+      kernel_init=NORMAL,
+      dtype=self.dtype,
+      precision=self.precision,
+    )
+    return layer(x)
 
 
 class Gain(nn.Module):
@@ -162,6 +171,8 @@ class GlowStack(nn.Module):
       tanh(a) sigmoid(b) of two 1 x 1 layers.
     edge: whether the 3 x 3 layers have the edge channel.
     compute_dtype: of the hidden layers' products; the output is float32 always.
+    exact: whether float32 products are computed to float32's rounding on accelerators, too, which
+      by themselves round to fewer bits: a coupling's network has to give the same on the way back.
   """
 
   features: int
@@ -169,6 +180,7 @@ class GlowStack(nn.Module):
   activation: str = 'gated'
   edge: bool = True
   compute_dtype: str = 'float32'
+  exact: bool = False
 
   @nn.compact
   def __call__(self, x: Array, mask: Array | None = None) -> Array:
@@ -179,9 +191,11 @@ class GlowStack(nn.Module):
       mask: bool [N], False where x doesn't count in data-dependent initial values.
     """
     dtype = jnp.dtype(self.compute_dtype)
-    h = _conv(self.width, self.edge, NORMAL, None, 'first', dtype)(x)
+    precision = 'highest' if self.exact and dtype == jnp.float32 else None
+    h = _conv(self.width, self.edge, NORMAL, precision, 'first', dtype)(x)
     h = nn.relu(ActNorm(name='first_norm')(h.astype(jnp.float32), mask))
-    h = HiddenPointwise(self.width, self.activation, dtype, name='second')(h, mask)
+    hidden = HiddenPointwise(self.width, self.activation, dtype, precision, name='second')
+    h = hidden(h, mask)
     return ZeroConv(self.features, self.edge, name='last')(h)
 
 
@@ -191,6 +205,7 @@ class HiddenPointwise(nn.Module):
   width: int
   activation: str
   dtype: Any = jnp.float32
+  precision: str | None = None
   by_slot: bool = False
 
   @nn.compact
@@ -198,7 +213,7 @@ class HiddenPointwise(nn.Module):
     """Maps [N, ..., C] to [N, ..., width]."""
 
     def layer(name: str) -> Array:
-      h = Pointwise(self.width, self.dtype, name=name)(x).astype(jnp.float32)
+      h = Pointwise(self.width, self.dtype, self.precision, name=name)(x).astype(jnp.float32)
       return ActNorm(by_slot=self.by_slot, name=f'{name}_norm')(h, mask)
 
     if self.activation == 'relu':
@@ -328,7 +343,7 @@ class DilatedBranch(nn.Module):
     form = (self.dilation, self.edge)
     h = SpacetimeConv(self.width, *form, dtype=dtype, name='first')(x).astype(jnp.float32)
     h = nn.relu(ActNorm(by_slot=True, name='first_norm')(h, mask))
-    h = HiddenPointwise(self.width, self.activation, dtype, True, name='second')(h, mask)
+    h = HiddenPointwise(self.width, self.activation, dtype, by_slot=True, name='second')(h, mask)
     last = SpacetimeConv(self.features, *form, ZEROS, precision='highest', name='last')
     return Gain(name='output')(last(h))
 

@@ -8,7 +8,7 @@ from afslvm.types import Array
 
 FLOW_FLOOR = 1e-6  # of data with noise, whose channels are never constant
 NETWORK_FLOOR = 1e-2  # of features, which may be: 1 / 1e-6 would make them explode later
-GAIN = 3.0  # of log-scales, as in Glow's code, whose stored values learn three times as fast
+GAIN = 3.0  # of stored log-scales, as in Glow's code: under Adam they move three times as fast
 
 
 class ActNorm(nn.Module):

@@ -164,6 +164,8 @@ VIDEOFLOW = Table(
   columns=(
     Column('test', 'test', 6, rules='discrete'),
     Column('train', 'train', 6, rules='discrete'),
+    Column('test_context3', 'test', 3, rules='discrete'),
+    Column('train_context3', 'train', 3, rules='discrete'),
   ),
   folders={
     'small': {

@@ -131,8 +131,8 @@ _ABOUT_MEANS = (
   'last flow. It is no prediction; and where y is noise, little of it can be reconstructed.'
 )
 _ABOUT_PREDICTIONS = (
-  'Prediction is the frame that the model expects given the true frames before it: the latents of '
-  'every level at their mean.'
+  'Prediction is the frame that is drawn at temperature 0 given the true frames before it: the '
+  'latents of every level are at their means, which is not an average of frames.'
 )
 _ABOUT_CONTINUATIONS = paragraphs(
   'The first steps, marked in the line of step numbers or by their colour, are given; the model '

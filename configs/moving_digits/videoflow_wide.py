@@ -8,5 +8,5 @@ from afslvm.configs import common, small_videoflow
 
 def get_config():
   return small_videoflow.get_config(
-    'videoflow', common.MOVING_DIGITS, {'num_steps': 700}, levels=2, width=72
+    'videoflow', common.MOVING_DIGITS, {'num_steps': 700}, levels=2, prior_width=72
   )
