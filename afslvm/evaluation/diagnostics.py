@@ -33,7 +33,7 @@ MEANING = {
   'saturation/posterior': "share of the posterior's log-scales that lie at a bound",
 }
 OF_LEVELS = {
-  'bits_per_dim': 'what latents of this level cost given the past, bits per dimension of the frame; '
+  'bits_per_dim': 'what latents of this level cost given the past, bits per frame dimension; '
   'their scale is arbitrary, and the log-determinant is apart',
   'correlation': 'temporal correlation of latents of this level',
   'moved_correlation': 'the same in the frame of reference that its prior predicts from the past',
