@@ -98,6 +98,24 @@ def test_components_that_begin_alike_part():
   assert np.abs(second - third).min() > 1e-3
 
 
+@pytest.mark.parametrize('components', [1, 3])
+def test_what_it_shows_is_of_one_step_each(components):
+  """Rows of Fig. 4 have the shape of data, whatever the number of components."""
+  model = constructors.boxed(constructors.dense(components=components), log_scale_low=-4.0)
+  x = constructors.data(model)
+  variables = made(model, x)
+  variables['params']['flow']['conditioner']['log_scale_head']['bias'] -= 1e3
+  apply = jax.jit(lambda x: model.apply(variables, x, mutable=['visuals', 'diagnostics'])[1])
+  shown = apply(x)
+  rows = {name: values[0] for name, values in shown['visuals'].items()}
+  expected = (x.shape[0], x.shape[1] - model.min_context, *model.event_shape)
+  assert {name: row.shape for name, row in rows.items()} == dict.fromkeys(
+    ('shift', 'scale', 'y'), expected
+  )
+  np.testing.assert_allclose(rows['scale'], np.exp(-4.0), rtol=1e-3)
+  np.testing.assert_array_equal(shown['diagnostics']['saturation'][0], np.ones(expected[:2]))
+
+
 # ---- sampling and scoring ------------------------------------------------------------------------
 
 
