@@ -365,10 +365,10 @@ def test_draws_are_clipped_before_anything_depends_on_them(name):
 
 
 def test_what_is_normal_on_data():
-  """Affine maps of a normal are; levels, probabilities and box-logistic flows are not."""
+  """Affine maps of a normal are; probabilities, box-logistic flows and flows of frames are not."""
   normal = {name: make().normal_on_data for name, make in constructors.MODELS.items()}
   assert normal['standard_normal']
-  others = ('box', 'bernoulli', 'discretized', 'recurrent')
+  others = ('box', 'bernoulli', 'discretized', 'recurrent', 'videoflow', 'glow')
   assert all(normal[name] != any(word in name for word in others) for name in normal), normal
 
 
