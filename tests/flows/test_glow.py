@@ -296,6 +296,7 @@ def test_the_way_back_creates_what_the_way_there_does():
 # ---- loops, precision, bounds --------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_remat_and_unrolling_change_nothing():
   """Neither values nor gradients."""
   module, x, variables = first()
@@ -322,6 +323,7 @@ def perturbed(variables, scale, seed=0):
   )
 
 
+@pytest.mark.thorough
 def test_low_precision_moves_densities_little_and_breaks_the_inverse():
   """Which is why it is not the default: a rounded network is not continuous.
 
