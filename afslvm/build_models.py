@@ -188,6 +188,11 @@ def _level_prior(
   network = schema.construct(cls, section, f'{place}.network', features=2 * shape[-1])
   frame, flow = spec.get('frame', LevelPrior.frame), None
   if frame in ('flow', 'flow_last'):
+    if 'flow' not in spec:
+      raise ConfigError(
+        f'{place}.flow is missing, which frame={frame!r} needs; begin with a config that has one, '
+        "such as moving_digits/videoflow_af, or use frame='last'"
+      )
     flow = _flow_of_latents(_pop_section(spec, 'flow', place), shape, f'{place}.flow')
   elif 'flow' in spec:
     raise ConfigError(f"{place}.flow: frame={frame!r} has none; use frame='flow' or 'flow_last'")

@@ -149,7 +149,7 @@ class Built:
 
   @property
   def stateful(self) -> bool:
-    """Whether rows of a batch go on where those of the batch before ended."""
+    """Returns whether rows of a batch go on where those of the batch before ended."""
     return self.config['data'].get('stateful', False)
 
   def make_loss(self) -> Any:
@@ -408,7 +408,9 @@ def evaluation_batches(built: Built, batch_size: int, length: int):
 
 
 def with_iterations(built: Built, num_iterations: int) -> Built:
-  """The same experiment with another number of inference iterations; parameters keep their shapes.
+  """Returns the same experiment with another number of inference iterations.
+
+  Parameters keep their shapes.
 
   Raises:
     ConfigError: the inference has none.

@@ -146,7 +146,7 @@ def _growth(key: str, values: list[str], costs: dict[str, Any]) -> float | None:
 
 
 def _iterations(sweeps, costs, parts, seconds: float) -> dict[str, float] | None:
-  """What one more iteration of inference costs, beside a pass of the decoder, where swept over."""
+  """Returns what one more inference iteration and a decoder's pass cost; None if not swept."""
   import statistics
 
   from afslvm.performance import benchmark

@@ -190,7 +190,7 @@ def _figure() -> int:
 
 
 def _rows(folder: pathlib.Path, figure: str):
-  """What a trained model makes of one sequence of the test split, the same for all models."""
+  """Returns what a trained model makes of one test sequence, the same for all models."""
   import jax
   import numpy as np
 

@@ -101,7 +101,7 @@ def kalman_log_likelihood(x, transition, emission, noise, observed, first):
 
 
 def dense_log_likelihood(x, transition, emission, noise, observed, first):
-  """The same from the covariance of all of x_{1:T} at once."""
+  """Returns the same from the covariance of all of x_{1:T} at once."""
   total = 0.0
   for k in range(x.shape[1]):
     times = np.arange(len(x))

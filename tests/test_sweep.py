@@ -187,7 +187,7 @@ def test_a_run_that_is_trained_is_not_trained_again(smoke_run, launch, tmp_path)
 
 
 def _scores_of_the_test_split_are_found(planned):
-  """Those of the best checkpoint, and no other."""
+  """Asserts that they are those of the best checkpoint, and no other."""
   manifest = checkpoint.read_manifest(planned.path / 'checkpoints' / '20')
   identity = {
     'checkpoint': {'parameters_sha256': manifest['parameters_sha256']},

@@ -104,7 +104,7 @@ def _apply(model: SequenceModel, variables: PyTree, x: Array, mask: Array, key: 
 
 
 def _levels(tree: dict[str, Any]) -> list[dict[str, Any]]:
-  """What each model shows, from the data inwards."""
+  """Returns what each model shows, from the data inwards."""
   levels = []
   while tree:
     levels.append({name: value for name, value in tree.items() if not isinstance(value, dict)})
@@ -137,7 +137,7 @@ def is_number(value: Any) -> bool:
 
 
 def recorded(record: dict[str, Any]) -> dict[str, Any]:
-  """What `diagnose` found, of a line of metrics.jsonl; what isn't a finite number is left out."""
+  """Returns what `diagnose` found, of a line of metrics.jsonl, the finite numbers only."""
   values = {
     key: value
     for key, value in record.items()
@@ -151,7 +151,7 @@ def recorded(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def sentences(history: Sequence[dict[str, Any]]) -> list[str]:
-  """What looks wrong after the last of several validations.
+  """Returns sentences about what looks wrong after the last of several validations.
 
   Args:
     history: of one run, oldest first: `step`, and what was `recorded` then.

@@ -192,9 +192,9 @@ def _summaries(
 
 
 def decorrelation(evaluation: Evaluation, num_batches: int = 8) -> dict[str, dict[str, float]]:
-  """What each flow leaves: temporal correlation and standard deviation of x and of every y.
+  """Returns what each flow leaves: temporal correlation and deviation of x and of every y.
 
-  Over scored steps only. Keys are the labels of `visuals.visual_rows`.
+  They are taken over scored steps only. Keys are the labels of `visuals.visual_rows`.
   """
   rows: dict[str, list[np.ndarray]] = {}
   length = evaluation.contract.scored_frames[1] + 1 - evaluation.first

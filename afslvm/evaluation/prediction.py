@@ -70,7 +70,7 @@ def ssim_window(event_shape: Sequence[int]) -> int:
 
 
 def metrics_of(event_shape: Sequence[int], data_space: str) -> tuple[Metric, ...]:
-  """What measures predictions of such data; see `Metric`."""
+  """Returns what measures predictions of such data; see `Metric`."""
   if len(event_shape) == 3 and data_space == '8bit':
     return (Metric('psnr', 'dB', True, psnr), Metric('ssim', '', True, ssim))
 

@@ -281,7 +281,7 @@ def why_not_avf(
 
 
 def corrected_by(lengths: tuple[int, ...]) -> float:
-  """What the AVF paper's numbers must be multiplied by to be per scored step: mean T / (T - 1).
+  """Returns the mean of T / (T - 1), which makes the AVF paper's numbers those of a scored step.
 
   Its code divides the sum over T - 1 scored steps of each test sequence by T.
   """

@@ -170,7 +170,7 @@ def _particle_filter(evaluation: SequenceEvaluation) -> Callable[..., Array] | N
 
 
 def _trivial(evaluation: SequenceEvaluation, fitted: Any, batch: dict[str, Any]):
-  """What the references give each sequence, {name: [B]}."""
+  """Returns what the references give each sequence, {name: [B]}."""
   kind = evaluation.contract.dequantisation
   x = np.asarray(preprocessing.dequantise(jax.random.key(0), batch['x'], kind))
   counted = np.asarray(batch['mask']) & (np.arange(x.shape[1]) >= evaluation.first)

@@ -116,13 +116,13 @@ class AutoregressiveFlow(nn.Module):
     return dict.fromkeys(('shift', 'log_scale', 'weights'), (*event, self.components))
 
   def encode(self, x: Array, mask: Array | None = None) -> Array:
-    """Each step by itself, as one batch: [B, T, *event] -> [B, T, *feature_shape]."""
+    """Encodes each step by itself, as one batch: [B, T, *event] -> [B, T, *feature_shape]."""
     flat_mask = None if mask is None else mask.reshape(-1)
     features = self.conditioner.encode(x.reshape(-1, *x.shape[2:]), flat_mask)
     return features.reshape(*x.shape[:2], *features.shape[1:])
 
   def next_parameters(self, features: Array, mask: Array | None = None) -> Parameters:
-    """Parameters of the step after each full window.
+    """Returns the parameters of the step after each full window.
 
     Args:
       features: [B, N, *feature_shape] of steps 0..N-1, N >= window.
@@ -140,11 +140,11 @@ class AutoregressiveFlow(nn.Module):
     return tuple(p.reshape(batch, targets, *p.shape[1:]) for p in found)
 
   def initial_parameters(self) -> Parameters:
-    """The learned constants of steps before the window is full, of one step each."""
+    """Returns the learned constants of steps before the window is full, of one step each."""
     return self.parameters(*self.initial)
 
   def sequence_parameters(self, x: Array, mask: Array) -> Parameters:
-    """Parameters of every transformed step of [B, T, *event], in parallel.
+    """Returns the parameters of every transformed step of [B, T, *event], in parallel.
 
     Returns:
       Arrays [B, T - window, ...] with boundary `context`, [B, T, ...] with `learned`.
@@ -164,18 +164,18 @@ class AutoregressiveFlow(nn.Module):
   # ---- step by step -----------------------------------------------------------------------------
 
   def empty_window(self, batch_size: int) -> Window:
-    """Before the first step."""
+    """Returns the window before the first step."""
     shape = (batch_size, self.window, *self.conditioner.feature_shape)
     return Window(jnp.zeros(shape), jnp.zeros(batch_size, jnp.int32))
 
   def push(self, window: Window, x_t: Array, mask_t: Array | None = None) -> Window:
-    """The window after x_t [B, *event]."""
+    """Returns the window after x_t [B, *event]."""
     features = self.encode(x_t[:, None], None if mask_t is None else mask_t[:, None])
     features = jnp.concatenate([window.features[:, 1:], features], axis=1)
     return Window(features, window.count + 1)
 
   def step_parameters(self, window: Window, mask_t: Array | None = None) -> tuple[Array, ...]:
-    """Parameters of the next step [B, ...], and last whether it is transformed, bool [B]."""
+    """Returns the next step's parameters [B, ...], and last whether it is transformed, bool [B]."""
     full = window.count >= self.window
     mask = None if mask_t is None else mask_t[:, None]
     found = [p[:, 0] for p in self.next_parameters(window.features, mask)]
@@ -187,7 +187,7 @@ class AutoregressiveFlow(nn.Module):
   # ---- bounds -----------------------------------------------------------------------------------
 
   def saturation(self, log_scale: Array) -> Array:
-    """Whether each log-scale lies at a bound."""
+    """Returns whether each log-scale lies at a bound."""
     low = {'paper': -jnp.inf, 'symmetric': -self.log_scale_high}
     high = affine.LOG_SCALE_MAX_PAPER if self.log_scale_bound == 'paper' else self.log_scale_high
     return affine.near_bounds(log_scale, low.get(self.log_scale_bound, self.log_scale_low), high)

@@ -65,7 +65,7 @@ class Inference(nn.Module):
 
   @property
   def sees_future(self) -> bool:
-    """Whether the posterior of a step sees later observations."""
+    """Returns whether the posterior of a step sees later observations."""
     return self.backward is not None
 
   @property

@@ -176,7 +176,7 @@ class Iterative(Inference):
 
   @property
   def sees_future(self) -> bool:
-    """Whether its own encoder or that of `start` smooths."""
+    """Returns whether its own encoder or that of `start` smooths."""
     return self.backward is not None or (self.start is not None and self.start.sees_future)
 
   @property

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from afslvm.distributions.normal import Normal
 from afslvm.flows.temporal import BOUNDARIES, AutoregressiveAffine, Window, select
-from afslvm.networks.glow import BorderMap, PlanePrior, SpacetimePrior, ZeroConv
+from afslvm.networks.glow import BorderMap, PastNetwork, ZeroConv
 from afslvm.transforms import affine, reshape
 from afslvm.types import Array, EventShape
 
@@ -59,7 +59,7 @@ class LevelPrior(nn.Module):
 
   event_shape: EventShape
   above_channels: int
-  network: PlanePrior | SpacetimePrior | None
+  network: PastNetwork | None
   flow: AutoregressiveAffine | None = None
   window: int = 3
   boundary: str = 'context'

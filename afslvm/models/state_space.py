@@ -147,7 +147,7 @@ class StateSpaceModel(SequenceModel, kw_only=True):
 
   @property
   def has_prior_chain(self) -> bool:
-    """Whether the prior sees a state of its own, which draws of priors decide."""
+    """Returns whether the prior sees a state of its own, which draws of priors decide."""
     return self.prior_conditioning == PRIOR_CHAIN
 
   @property
@@ -167,7 +167,7 @@ class StateSpaceModel(SequenceModel, kw_only=True):
 
   @property
   def sees_future(self) -> bool:
-    """Whether the inference procedure smooths."""
+    """Returns whether the inference procedure smooths."""
     return self.inference.sees_future
 
   def initial_state(self, batch_size: int) -> FilterState:

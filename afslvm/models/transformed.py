@@ -98,7 +98,7 @@ class Transformed(SequenceModel):
 
   @property
   def sees_future(self) -> bool:
-    """Whether the base model's posterior smooths."""
+    """Returns whether the base model's posterior smooths."""
     return self.base.sees_future
 
   def sequence_terms(self, x: Array, mask: Array) -> StepTerms:

@@ -221,17 +221,15 @@ class HiddenPointwise(nn.Module):
     return jnp.tanh(layer('value')) * nn.sigmoid(layer('gate'))
 
 
-class PlanePrior(nn.Module):
-  """The past of a latent map, laid side by side over channels -> what the next one is like.
-
-  Residual blocks of `GlowStack`, and a last 1 x 1 layer of zeros.
+class PastNetwork(nn.Module):
+  """A network from the past of a latent map to what the next one is like.
 
   Attributes:
     features: channels of the output.
     width: channels of the hidden layers.
     depth: residual blocks.
     activation: one of `ACTIVATIONS`.
-    edge: whether the 3 x 3 layers have the edge channel.
+    edge: whether padding is marked by a channel of its own.
     compute_dtype: of the hidden layers' products.
   """
 
@@ -245,7 +243,6 @@ class PlanePrior(nn.Module):
   choices: ClassVar = {'activation': ACTIVATIONS, 'compute_dtype': ('float32', 'bfloat16')}
   limits: ClassVar = {'width': (1, None), 'depth': (0, None)}
 
-  @nn.compact
   def __call__(self, window: Array, level_mean: Array | None, mask: Array | None = None) -> Array:
     """Returns [N, h, w, features].
 
@@ -254,6 +251,18 @@ class PlanePrior(nn.Module):
       level_mean: what the levels above say [N, h, w, C'], or None at the top.
       mask: bool [N], False where nothing counts in data-dependent initial values.
     """
+    raise NotImplementedError
+
+
+class PlanePrior(PastNetwork):
+  """Convolutions of a plane, on the window's slots side by side over channels.
+
+  It has residual blocks of `GlowStack`, and a last 1 x 1 layer of zeros.
+  """
+
+  @nn.compact
+  def __call__(self, window: Array, level_mean: Array | None, mask: Array | None = None) -> Array:
+    """See base class."""
     slots = [window[:, k] for k in range(window.shape[1])]
     h = jnp.concatenate(slots if level_mean is None else [*slots, level_mean], axis=-1)
     for k in range(self.depth):
@@ -278,34 +287,19 @@ class ZeroPointwise(nn.Module):
     return Gain(name='output')(layer(x.astype(jnp.float32)))
 
 
-class SpacetimePrior(nn.Module):
-  """The same by convolutions over space and time, as published (VideoFlow's `conv3d_net`).
+class SpacetimePrior(PastNetwork):
+  """Convolutions over space and time, as published (VideoFlow's `conv3d_net`).
 
-  Residual blocks, each the sum of branches of several dilations, on the window's slots with the
-  level's mean beside each; the last slot goes through a 1 x 1 layer of zeros.
-
-  Attributes:
-    features: channels of the output.
-    width: channels of the hidden layers.
-    depth: residual blocks.
-    activation: one of `ACTIVATIONS`.
-    edge: whether padding, in space and in time, is marked by a channel of its own.
-    compute_dtype: of the hidden layers' products.
+  It has residual blocks, each the sum of branches of several dilations, on the window's slots with
+  the level's mean beside each; the last slot goes through a 1 x 1 layer of zeros.
   """
 
-  features: int
   width: int = 256
   depth: int = 5
-  activation: str = 'gated'
-  edge: bool = True
-  compute_dtype: str = 'float32'
-
-  choices: ClassVar = {'activation': ACTIVATIONS, 'compute_dtype': ('float32', 'bfloat16')}
-  limits: ClassVar = {'width': (1, None), 'depth': (0, None)}
 
   @nn.compact
   def __call__(self, window: Array, level_mean: Array | None, mask: Array | None = None) -> Array:
-    """See `PlanePrior`."""
+    """See base class."""
     h = window
     if level_mean is not None:
       beside = jnp.broadcast_to(level_mean[:, None], (*h.shape[:-1], level_mean.shape[-1]))

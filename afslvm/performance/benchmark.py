@@ -48,7 +48,7 @@ class Cost(NamedTuple):
 
   @property
   def frames_per_second(self) -> float:
-    """Of training."""
+    """Returns the frames that training goes through in a second."""
     return self.frames / self.step_seconds
 
   def utilisation(self, peak: float) -> float:

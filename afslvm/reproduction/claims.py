@@ -93,7 +93,7 @@ def _smaller_gap(pair: Pair) -> str:
 
 
 def _nats(by_seed) -> list[list[float]]:
-  """Of both models, in the same order of seeds."""
+  """Returns nats/dim of both models, in the same order of seeds."""
   return [[pair[k].nats_per_dim for pair in by_seed.values()] for k in (0, 1)]
 
 

@@ -41,7 +41,10 @@ class Cost(NamedTuple):
 
 
 def costs(table: Table) -> tuple[list[str], list[list[str]]]:
-  """Returns the heading and the rows of a table of steps, time, and validation at equal time."""
+  """Returns the heading and the rows of a table of steps, time, and validation at equal time.
+
+  Time is compared with the first row's only between runs of the same commit.
+  """
   models = [row for row in table['rows'] if not row.get('reference')]
   base = _baseline(table, models)
   first = Cost.of(base)
@@ -51,7 +54,8 @@ def costs(table: Table) -> tuple[list[str], list[list[str]]]:
   lines = []
   for row in models:
     cost, rates = Cost.of(row), _mean(row['steps_per_second'])
-    relative = _ratio(cost.cpu_milliseconds, first.cpu_milliseconds)
+    is_alike = bool(set(row['commits']) & set(base['commits']))
+    relative = _ratio(cost.cpu_milliseconds, first.cpu_milliseconds) if is_alike else None
     lines.append([
       *(words(row), f'{row["steps"]:,}'),
       '' if not rates else f'{1e3 / rates:.0f}',
@@ -59,7 +63,7 @@ def costs(table: Table) -> tuple[list[str], list[list[str]]]:
       '' if relative is None else f'{relative:.2f}',
       '' if cost.cpu_seconds is None else format_duration(cost.cpu_seconds),
       _validation(row, None),
-      _validation(row, first.cpu_seconds),
+      _validation(row, first.cpu_seconds) if is_alike else '–',
     ])  # fmt: skip
   return header, lines
 

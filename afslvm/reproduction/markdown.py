@@ -166,7 +166,7 @@ def gap(test: Summary, train: Summary) -> str:
 
 
 def bits(values: Summary) -> str:
-  """The same in bits per dimension, the mean alone."""
+  """Returns the mean in bits per dimension."""
   return f'{"≤ " if values.bound else ""}{values.mean / math.log(2):.3f}'
 
 
@@ -181,12 +181,13 @@ def _mean(values: list[float | None] | None, form: str) -> str:
 
 
 def _costs(table: Table) -> list[str]:
-  """What training took, in nats/dim at equal CPU time; nothing of tables that didn't record it."""
+  """Returns the lines about what training took, none of tables that didn't record it."""
   if any('cpu_seconds' not in row for row in table['rows'] if not is_reference(row)):
     return []
   about = (
     'CPU time includes compilation and validations. Validation is in nats/dim of each model’s own '
-    'scored frames; at equal CPU time it is in the middle of a schedule.'
+    'scored frames; at equal CPU time, which is compared between runs of one commit only, it is in '
+    'the middle of a schedule.'
   )
   return [about, '', *rendered(*costs(table)), '']
 

@@ -23,7 +23,7 @@ LEGEND = (
   'is per step. References, in italics, are fitted to the training split. The last table has what '
   'training cost, in CPU time that includes compilation and validations, and where each row stood '
   'once it had used as much as the first: in the middle of its own schedule, which favours the '
-  'first. Checkpoints are the best by validation.'
+  'first. Time is compared between runs of one commit only. Checkpoints are the best by validation.'
 )
 # Of a result: a mean, and its standard error.
 BY_SEQUENCE = ('sequence_mean_nats_per_step', 'sequence_mean_error')
@@ -168,7 +168,7 @@ def _kl(found: Sequence[LikelihoodResult]) -> str:
 
 
 def _sentences(table: Table) -> list[str]:
-  """What one more inference iteration costs, as far as the rows tell."""
+  """Returns a sentence about what one more inference iteration costs, if the rows tell."""
   models = {row['row']: row for row in table['rows'] if not markdown.is_reference(row)}
   counts = {name: int(name[3:]) for name in models if name[:3] == 'avf' and name[3:].isdigit()}
   base = models.get(TABLES[table['table']].baseline)

@@ -79,7 +79,7 @@ class Trainable(Protocol):
 
   @property
   def name(self) -> str:
-    """Of the folder: 'slvm_af1-0'."""
+    """Returns the name of the folder: 'slvm_af1-0'."""
     return self.path.name
 
   @property
@@ -223,7 +223,7 @@ def rows(table: Table, given: list[str], folder: str) -> list[str]:
 
 
 def folder_name(row: str, seed: int) -> str:
-  """Of a run in the working directory."""
+  """Returns the name of the folder of a run in the working directory."""
   return f'{row}-{seed}'
 
 

@@ -19,7 +19,7 @@ JSON, MARKDOWN = 'results.json', 'results.md'
 
 
 def outcome(run: SweepRun) -> dict[str, Any]:
-  """What a run's folder holds, as plain values; evaluations of its best checkpoint only."""
+  """Returns what a run's folder holds, as plain values; evaluations of its best checkpoint only."""
   values = {
     'name': run.name,
     'settings': run.settings,

@@ -73,7 +73,7 @@ def _commits(runs: Sequence[FinishedRun]) -> list[str]:
 
 
 def results(row: dict[str, Any], column: str) -> list[LikelihoodResult]:
-  """Of a row in a column, one per seed; none where the model can't answer the question."""
+  """Returns a row's results in a column, one per seed, or none if it can't answer the question."""
   return [LikelihoodResult.from_json(values) for values in row[column]]
 
 
@@ -191,7 +191,7 @@ def _reference(runs: Sequence[FinishedRun], name: str) -> dict[str, Any]:
 def _column(
   rows: Sequence[dict[str, Any]], column: Column, table: Table, data: Data
 ) -> dict[str, Any]:
-  """What a column asks, and what the paper reports there."""
+  """Returns what a column asks, and what the paper reports there."""
   first = next(result for row in rows for result in results(row, column.name))
   paper = _avf_paper if table.whole_sequences else _af_paper
   return {

@@ -125,16 +125,20 @@ AF_1 = Table(
   },
 )
 
+# The probability of 8-bit frames after six that are given, for models that are trained with uniform
+# noise.
+DISCRETE = (
+  Column('test', 'test', 6, rules='discrete'),
+  Column('train', 'train', 6, rules='discrete'),
+)
+
 # Affine and box-logistic flows nearest the data, which differ in nothing else: neither in noise nor
 # in the bounds of their log-scales.
 BOX = Table(
   name='box',
   title='Affine and box-logistic flows',
   rows=dict.fromkeys(('af1', 'af1_box', 'af2', 'af2_box', 'slvm_af1', 'slvm_af1_box'), ''),
-  columns=(
-    Column('test', 'test', 6, rules='discrete'),
-    Column('train', 'train', 6, rules='discrete'),
-  ),
+  columns=DISCRETE,
   folders={
     'small': {
       'moving_digits': 'configs/moving_digits',
@@ -162,8 +166,7 @@ VIDEOFLOW = Table(
     'slvm_af1': '',
   },
   columns=(
-    Column('test', 'test', 6, rules='discrete'),
-    Column('train', 'train', 6, rules='discrete'),
+    *DISCRETE,
     Column('test_context3', 'test', 3, rules='discrete'),
     Column('train_context3', 'train', 3, rules='discrete'),
   ),

@@ -83,7 +83,7 @@ def soft_bound(raw: Array) -> Array:
 
 
 def near_bounds(log_scale: Array, low: float, high: float) -> Array:
-  """Whether a log-scale lies within a hundredth of the interval from either of its bounds.
+  """Returns whether log-scales lie within a hundredth of the interval from one of its bounds.
 
   One without a lower bound (-inf) is measured against the part of the interval above zero.
   """

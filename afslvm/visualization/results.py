@@ -226,7 +226,7 @@ def _number(entry: Entry, usual: LikelihoodResult, best: bool) -> Html:
 
 
 def _beside(r: LikelihoodResult, limit: str) -> list[str]:
-  """The same number in other units, and under the other average."""
+  """Returns the same number in other units, and under the other average."""
   bits = [f'{limit}{r.bits_per_dim:.3f} bits/dim']
   if r.nats_per_step is None:
     return bits

@@ -136,7 +136,7 @@ def linear():
 
 
 def test_the_linear_model_is_a_dense_normal():
-  """Of all frames at once: mean and covariance from the map of all noise, density in NumPy."""
+  """Mean and covariance of all frames come from the map of all noise, the density from NumPy."""
   model, variables, x, frames = linear()
   zeros = jnp.zeros((3, 16))
   mean = np.asarray(frames(zeros), np.float64).ravel()

@@ -179,7 +179,7 @@ def test_log_det_matches_dense_jacobian(components):
 
 @pytest.mark.parametrize('components', [0, 3])
 def test_draws_move_with_parameters_as_finite_differences(components):
-  """Of a mixture by the implicit function theorem."""
+  """The gradients of a mixture are those of the implicit function theorem."""
   x, parameters = arrays(components, seed=1)
   y, _ = transform(box_logistic.inverse, x, parameters)
 
