@@ -319,6 +319,23 @@ def test_the_first_batch_is_normalised_and_padding_is_not_seen():
   )
 
 
+def test_under_a_flow_the_first_values_are_those_of_y():
+  """A fresh flow is the identity, so the map is normalised for the frames, without padding."""
+  base = constructors.videoflow(boundary='learned')
+  conditioner = constructors.conv(VIDEO, normalization='none')
+  model = constructors.flows(1, conditioner, base=base, boundary='learned')
+  x = constructors.data(model, batch=5, steps=6)
+  padded = jnp.full((6, 7, *VIDEO), jnp.nan).at[:5, :6].set(x)
+  mask = jnp.zeros((6, 7), bool).at[:5, :6].set(True)
+  variables = jax.jit(lambda x, m: model.init(jax.random.key(0), x, m, method='initialize'))(
+    padded, mask
+  )
+  found = variables['params']['base']['glow']['level_0']['norm']
+  squeezed = np.asarray(reshape.squeeze(x, 'channels'), np.float64).reshape(-1, 4)
+  np.testing.assert_allclose(found['shift'][0], squeezed.mean(0), rtol=1e-4)
+  np.testing.assert_allclose(np.exp(3 * found['log_scale'][0]), squeezed.std(0), rtol=1e-3)
+
+
 # ---- drawing, and what is shown ------------------------------------------------------------------
 
 
