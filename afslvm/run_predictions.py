@@ -74,6 +74,13 @@ def plan(run: 'Run', options: Options) -> tuple[prediction.PredictionProtocol, l
     raise ConfigError(
       '--likelihood_noise=0: this model has no latent variables; use --temperature=0 for its means'
     )
+  precision = getattr(getattr(run.model.core, 'glow', None), 'compute_dtype', 'float32')
+  if precision != 'float32':
+    log.warning(
+      'model.glow.compute_dtype=%s: the way back from latents to frames is not exact; train with '
+      'float32 for samples',
+      precision,
+    )
   scored, indices = _choose(run.model.min_context, run.data[options.split], options)
   frames = are_frames(run)
   protocol = prediction.PredictionProtocol(

@@ -80,6 +80,8 @@ def _table() -> int:
   overrides = plan.overrides(scale, [*table.overrides, *args.override])
   folder = table.config_folder(args.dataset, scale)
   rows = plan.rows(table, args.rows, folder)
+  if without := [row for row in table.rows if row not in rows and not args.rows]:
+    log.info('left out, for %s has no config of them: %s', folder, ', '.join(without))
   asked = [(row, seed) for row in rows for seed in range(args.seeds)]
   about = {
     'table': table.name,
