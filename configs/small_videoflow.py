@@ -15,12 +15,14 @@ PRIOR_FLOW = {
   'conditioner': {'channels': 16, 'encoder_depth': 1, 'decoder_depth': 2, 'normalization': 'none'}
 }
 INDEPENDENT = {'window': 0, 'frame': 'none'}
+# (prior of each level, flow in it, transform of the flow around the model or '' for none)
 VARIANTS = {
-  'videoflow': ({}, None, 0),
-  'videoflow_af': ({'frame': 'flow_last', 'sees': 'both'}, PRIOR_FLOW, 0),
-  'videoflow_af1': ({}, None, 1),
-  'glow': (INDEPENDENT, None, 0),
-  'glow_af1': (INDEPENDENT, None, 1),
+  'videoflow': ({}, None, ''),
+  'videoflow_af': ({'frame': 'flow_last', 'sees': 'both'}, PRIOR_FLOW, ''),
+  'videoflow_af1': ({}, None, 'affine'),
+  'videoflow_af1_box': ({}, None, 'box_logistic'),
+  'glow': (INDEPENDENT, None, ''),
+  'glow_af1': (INDEPENDENT, None, 'affine'),
 }
 
 
@@ -37,11 +39,12 @@ def get_config(
     prior_width: of the priors' networks.
     remat: whether gradients compute each step of flow again, which is faster at 64 x 64.
   """
-  prior, prior_flow, flows = VARIANTS[variant]
+  prior, prior_flow, transform = VARIANTS[variant]
   glow, network = {**GLOW, 'levels': levels, 'remat': remat}, {**NETWORK, 'width': prior_width}
   model = common.videoflow(glow, prior, network, prior_flow)
-  if flows:
-    model = common.temporal_flows(model, small_flows.CONDITIONER, [{'boundary': 'learned'}])
+  if transform:
+    on_data = [{**flow, 'boundary': 'learned'} for flow in small_flows.flows(1, transform)]
+    model = common.temporal_flows(model, small_flows.CONDITIONER, on_data)
   config = common.experiment(
     data={'length': 12, 'dequantisation': 'uniform', **data},
     model=model,

@@ -12,8 +12,9 @@ from afslvm.reproduction.table import results
 Table = dict[str, Any]
 FLOWS_HELP = ('SLVM + 1-AF', 'SLVM')
 MORE_FLOWS_HELP = (('2-AF', '1-AF'), ('SLVM + 2-AF', 'SLVM + 1-AF'))
-
-BOX_HELPS = tuple((f'{model} box', model) for model in ('1-AF', '2-AF', 'SLVM + 1-AF'))
+BOX_HELPS = tuple(
+  (f'{model} box', model) for model in ('1-AF', '2-AF', 'SLVM + 1-AF', 'VideoFlow + 1-AF')
+)
 
 
 class Pair(NamedTuple):

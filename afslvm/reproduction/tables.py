@@ -137,7 +137,13 @@ DISCRETE = (
 BOX = Table(
   name='box',
   title='Affine and box-logistic flows',
-  rows=dict.fromkeys(('af1', 'af1_box', 'af2', 'af2_box', 'slvm_af1', 'slvm_af1_box'), ''),
+  rows=dict.fromkeys(
+    (
+      *('af1', 'af1_box', 'af2', 'af2_box', 'slvm_af1', 'slvm_af1_box'),
+      *('videoflow_af1', 'videoflow_af1_box'),
+    ),
+    '',
+  ),
   columns=DISCRETE,
   folders={
     'small': {
@@ -160,6 +166,7 @@ VIDEOFLOW = Table(
     'videoflow_wide': 'VideoFlow, as large as with AF',
     'videoflow_af': '',
     'videoflow_af1': '',
+    'videoflow_af1_box': '',
     'glow_af1': '',
     'af1': '',
     'slvm': '',
